@@ -1,0 +1,43 @@
+"""``cptbpf decode``: an image as JSON, from which ``encode`` makes the same bytes again."""
+
+import sys
+
+import click
+
+from cptbpf.cli import options
+from cptbpf.errors import TargetError
+
+_EPILOG = """\b
+Examples:
+  cptbpf decode web.cpt | jq -r '.tasks[] | [.task.pid, .task.comm, .regs.rip] | @tsv'
+  cptbpf decode web.cpt -o web.json && cptbpf encode web.json -o same.cpt && cmp web.cpt same.cpt"""
+
+
+@click.command(epilog=_EPILOG)
+@options.image
+@click.option("-o", "--output", metavar="FILE", default="-", help="Write to FILE; the default is - for standard output.")
+@options.force
+def command(file: str, output: str, force: bool) -> None:
+    """Write the image FILE as JSON, losslessly.
+
+    Registers, addresses, masks and sec << 32 times are "0x…" strings, other integers numbers. FILE may be - for standard input.
+    """
+    from cptbpf.cli.document import document
+    from cptbpf.image.output import FileOutput
+    from cptbpf.image.reader import load
+
+    image = load(options.source(file))
+    pieces = document(image, image.tasks)
+    if output == "-":
+        if sys.stdout is None:
+            raise TargetError("standard output is closed")
+        for piece in pieces:
+            sys.stdout.write(piece)
+        return
+    target = FileOutput(output, force)
+    try:
+        for piece in pieces:
+            target.write(piece.encode("ascii"))
+        target.commit()
+    finally:
+        target.abort()

@@ -1,0 +1,1 @@
+"""Tasks that are looked at over time: the screen that top and replay share."""

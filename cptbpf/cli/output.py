@@ -1,0 +1,50 @@
+"""Where a command's result goes: lines on standard output, or a file or a stream that is written whole."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from cptbpf.errors import TargetError
+
+
+def emit(lines: Iterable[str], cut: bool = False) -> None:
+    """Writes lines to standard output; with ``cut``, and on a terminal, none is longer than that is wide."""
+    from cptbpf.cli.text import clip
+
+    limit = terminal_width() if cut else 0
+    if sys.stdout is None:
+        raise TargetError("standard output is closed")
+    for line in lines:
+        sys.stdout.write((clip(line, limit) if limit else line) + "\n")
+
+
+def emit_json(value: object) -> None:
+    """Writes one JSON document, in ASCII, to standard output."""
+    emit([dumps(value)])
+
+
+def dumps(value: object) -> str:
+    """JSON on one line, in ASCII that no terminal takes for anything else."""
+    import json
+
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def binary_stdout() -> BinaryIO:
+    """Standard output for bytes. Raises TargetError where it is a terminal, or closed."""
+    if sys.stdout is None:
+        raise TargetError("standard output is closed")
+    if sys.stdout.isatty():
+        raise TargetError("an image is not written to a terminal", "redirect standard output, or name a file with -o FILE")
+    return sys.stdout.buffer
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that standard output is, 0 where it is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""An image for people: facts read off a task, and the tree, the table and the page that show them."""

@@ -1,0 +1,312 @@
+"""The live check: brackets of kernel pass, witnesses, kernel pass; in the frozen window first, then around what still moves."""
+
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import NamedTuple
+
+from cptbpf.conductors import crosscheck_registers as registers
+from cptbpf.conductors.crosscheck import KEPT_MOVING, Result
+from cptbpf.conductors.crosscheck_hooks import NOT_HOOKED, Hooks, Rendered
+from cptbpf.conductors.crosscheck_values import (
+    CHECKS,
+    FILES,
+    NOBODY,
+    ORDER,
+    Check,
+    Frame,
+    Identity,
+    Outside,
+    Pass,
+    decode,
+    exported,
+    exported_witness,
+    files_of,
+    in_record,
+    kernel_value,
+    steady,
+)
+from cptbpf.conductors.freeze import frozen_window
+from cptbpf.conductors.target import resolve
+from cptbpf.errors import TargetError
+from cptbpf.fields import FIELDS
+from cptbpf.kernel.tasks import FullPass, FullTask, TaskReader
+from cptbpf.proc import witness
+from cptbpf.proc.absent import Absent
+from cptbpf.rules import DISAGREE, EXPLAINED, MOVED, Context, Judgement, Sight, judge
+from cptbpf.trace.freezer import Freezer
+
+_TRACED = 0x08  # __TASK_TRACED
+_CHUNK = 32  # tasks in one bracket of a running system, at least
+_NARROW = 8  # and where something had moved before
+_LOOKS = 40  # at what moves, before it is called moving
+_PAUSE = 1e-3  # seconds; grows with every look
+_RISING = {"bracket", "ticks", "shown", "cputime"}
+#: What nobody but the task itself changes: where it did not run, a difference is one at the first look.
+_PRIVATE = {field.name for field in FIELDS if field.rule in {"userns", *_RISING} or field.name.startswith("cap_")}
+
+
+class _Window(NamedTuple):
+    """What was seen in the frozen window, still raw."""
+
+    present: Collection[int]
+    shown: Mapping[int, witness.Shown | int]
+    outside: Outside
+    views: Mapping[int, registers.View]
+    after: FullPass
+
+
+class _Open:
+    """A comparison that has not come to an end, and what was seen of it so far."""
+
+    __slots__ = ("always", "last", "looks")
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.last: Sight | None = None
+        self.always = True  # the kernel's value stood still in every look, and the witness showed another one
+
+
+class LiveCheck:
+    """One check of one target. Use it as a context manager; :meth:`frozen` or :meth:`running`, then :meth:`repeat`."""
+
+    def __init__(self, pidns: str | int | None, pid: int | None) -> None:
+        self.reader = TaskReader()
+        try:
+            self.target = resolve(self.reader, pidns, pid)
+        except BaseException:
+            self.reader.close()
+            raise
+        self.hooks = Hooks(self.reader)
+        self.frozen_ns = 0
+        self.names: dict[int, bytes] = {}
+        self._depth = self.target.level - self.reader.own_level
+        self._own_ns = os.stat("/proc/self/ns/pid").st_ino
+        self._frame = Frame()
+        self._results: dict[tuple[Identity, str, str], list[Result]] = {}
+        self._open: dict[Identity, dict[Check, _Open]] = {}
+        self._seen: set[Identity] = set()
+        self._compared: set[Identity] = set()
+
+    def __enter__(self) -> "LiveCheck":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.hooks.close()
+        self.reader.close()
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that were compared."""
+        return len(self._compared)
+
+    @property
+    def ended(self) -> int:
+        """Tasks that ended, or became others, before they could be compared."""
+        return len(self._seen - self._compared)
+
+    def results(self) -> Iterator[Result]:
+        """Everything that was found, by task and in the order of the catalogue."""
+        order = {name: index for index, name in enumerate(ORDER)}
+        for key in sorted(self._results, key=lambda key: (key[0][0], order[key[1]], key[2])):
+            yield from self._results[key]
+
+    # -- the frozen window -----------------------------------------------------------------------------------------------
+
+    def frozen(self, timeout: float) -> None:
+        """Looks at everything while all tasks stand still that can."""
+        freezer = Freezer()
+        seen: list[_Window] = []
+        raw = freezer.run(
+            lambda: frozen_window(
+                self.reader, freezer, self.target, "ptrace", timeout, lambda *tasks: seen.append(self._look(freezer, *tasks))
+            )
+        )
+        self.frozen_ns = freezer.frozen_ns
+        window = seen[0]
+        before, after = decode(raw.b, self.target, window.present), decode(window.after, self.target, window.present)
+        if not before.tasks:
+            raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
+        self._seen |= before.tasks.keys()
+        context = self._frame.context((before, after), window.outside)
+        for identity, task in before.tasks.items():
+            later = after.tasks.get(identity)
+            tid = identity[0]
+            shown = window.shown.get(tid)
+            if later is None or not isinstance(shown, witness.Shown):
+                continue
+            still = tid in raw.frozen and bool(task.state.state & later.state.state & _TRACED) and steady(task, later)
+            self._judge_all(task, later, shown, context, still)
+            if still and tid in window.views:
+                for result in registers.compare(task, later, freezer, window.views[tid], context):
+                    self._results.setdefault((identity, result.field, result.witness), []).append(result)
+
+    def _look(self, freezer: Freezer, present: Collection[int], seized: Collection[int]) -> _Window:
+        """Reads the witnesses while everybody stands still. Not ``io`` of a task that does not: it waits for an execve."""
+        table = self.reader.states()
+        rows = [row for row in table.columns("host_pid", "host_tgid", "host_rppid", "state") if row[0] in present]
+        others = [name for name in FILES if name != "io"]
+        shown: dict[int, witness.Shown | int] = {}
+        for tid, tgid, _, state in rows:
+            shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & _TRACED else others)
+        known = set(table.column("host_pid"))
+        outside = self._parents({row[2] for row in rows} - known - {0})
+        views = {tid: view for tid, *_ in rows if tid in seized and (view := registers.view(freezer, tid))}
+        return _Window(set(present), shown, outside, views, self.reader.full())
+
+    # -- brackets ----------------------------------------------------------------------------------------------------------
+
+    def running(self) -> None:
+        """Looks at everything while everybody runs."""
+        first = self._pass()
+        if not first.tasks:
+            raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
+        self._seen |= first.tasks.keys()
+        identities = list(first.tasks)
+        size = max(_CHUNK, len(identities) // 32)
+        for at in range(0, len(identities), size):
+            wanted = dict.fromkeys(identities[at : at + size], CHECKS)
+            first = self._bracket(first, wanted)
+
+    def repeat(self) -> None:
+        """Looks again at what moved, and at what could not be looked at before, until there is nothing left of it or it is
+        clear what it is."""
+        for look in range(_LOOKS):
+            waiting = list(self._open)
+            if not waiting:
+                return
+            time.sleep(_PAUSE * look)
+            first = self._pass()
+            for at in range(0, len(waiting), _NARROW):
+                wanted = {identity: tuple(self._open[identity]) for identity in waiting[at : at + _NARROW]}
+                first = self._bracket(first, wanted)
+        for identity, checks in self._open.items():
+            for check, open_check in checks.items():
+                self._conclude(identity, check, open_check)
+        self._open.clear()
+
+    def _parents(self, tids: Collection[int]) -> Outside:
+        """Tasks that no pass over the target's namespace showed: by one over all that cptbpf's own shows; and, as some
+        sandboxes keep tasks from the iterator, by /proc."""
+        if not tids:
+            return NOBODY
+        self.reader.ask(self._own_ns, self.reader.own_level)
+        try:
+            everyone = dict(self.reader.states().columns("host_pid", "host_tgid"))
+        finally:
+            self.reader.ask(self.target.inode, self.target.level)
+        groups = {tid: everyone[tid] for tid in tids if tid in everyone}
+        pids = {}
+        for tid, (group, levels) in witness.ids(tid for tid in tids if tid not in groups).items():
+            groups[tid] = group
+            if len(levels) > self._depth:  # a parent's namespace is its child's, or one above
+                pids[tid] = levels[self._depth]
+        return Outside(groups, pids)
+
+    def _pass(self) -> Pass:
+        return decode(self.reader.full(), self.target)
+
+    def _bracket(self, before: Pass, wanted: Mapping[Identity, Iterable[Check]]) -> Pass:
+        """Looks at some tasks between two passes; returns the later one."""
+        tasks = {identity: before.tasks[identity] for identity in wanted if identity in before.tasks}
+        shown: dict[Identity, witness.Shown | int] = {}
+        rendered: dict[Identity, Rendered] = {}
+        for identity, task in tasks.items():
+            files = files_of(wanted[identity])
+            seen = shown[identity] = witness.read(identity[0], task.state.host_tgid, self.hooks.plain(files))
+            if isinstance(seen, witness.Shown):
+                rendered[identity] = self.hooks.read(seen, files)
+        outside = self._parents(before.parents_outside())
+        after = self._pass()
+        context = self._frame.context((before, after), outside)
+        for identity in wanted:
+            found, later, look = tasks.get(identity), after.tasks.get(identity), shown.get(identity)
+            if found is None or later is None:
+                self._open.pop(identity, None)  # it has ended
+            elif isinstance(look, witness.Shown):
+                self._judge_all(found, later, look, context, False, wanted[identity], rendered[identity])
+            else:
+                self._open.pop(identity, None)  # hidden: that is found in another way
+        return after
+
+    # -- verdicts ----------------------------------------------------------------------------------------------------------
+
+    def _judge_all(
+        self,
+        task: FullTask,
+        later: FullTask,
+        shown: witness.Shown,
+        context: Context,
+        frozen: bool,
+        checks: Iterable[Check] = CHECKS,
+        rendered: Rendered = NOT_HOOKED,
+    ) -> None:
+        identity = task.state.host_pid, task.state.start_boottime
+        self._compared.add(identity)
+        self.names[later.state.pid] = later.state.comm.partition(b"\0")[0]
+        around = task, later, frozen or steady(task, later)
+        for check in checks:
+            old, new, stood = around
+            states = rendered.get(witness.file_of(check.spec))
+            if states is not None and in_record(check.field):
+                old, new = task._replace(state=states[0]), later._replace(state=states[1])
+                stood = steady(old, new)
+            before, after = kernel_value(check.field, old), kernel_value(check.field, new)
+            other = shown.value(check.spec, self._depth)
+            if before is None or after is None:
+                self._close(identity, check)
+            elif isinstance(other, Absent):
+                if other == witness.NOT_READ:
+                    self._reopen(identity, check)
+                else:
+                    self._close(identity, check)
+            else:
+                sight = Sight(
+                    check.field, before, after, other, old.state, new.state, context, stood, shown.file_system(), check.spec
+                )
+                self._settle(identity, check, sight, frozen)
+
+    def _settle(self, identity: Identity, check: Check, sight: Sight, frozen: bool) -> None:
+        """Files a verdict where there is one; keeps the comparison open where the value may have moved."""
+        judgement = judge(sight)
+        if sight.old.exec_id != sight.new.exec_id and judgement.verdict == DISAGREE:
+            judgement = Judgement(MOVED, judgement.rule)  # an execve by another thread, which took over the id
+        final = judgement.verdict != MOVED
+        if judgement.verdict == DISAGREE:
+            final = frozen or check.field.rule in _RISING or (sight.steady and check.field.name in _PRIVATE)
+        if final:
+            self._close(identity, check)
+            self._file(identity, sight, judgement)
+            return
+        one = self._reopen(identity, check)
+        one.looks += 1
+        one.last = sight
+        one.always &= judgement.verdict == DISAGREE
+
+    def _conclude(self, identity: Identity, check: Check, one: _Open) -> None:
+        """The verdict on what never came to agree."""
+        if one.last is None:
+            return
+        if not one.always:
+            judgement = Judgement(EXPLAINED, f"{KEPT_MOVING}: in each of {one.looks} looks")
+        elif check.field.name == "total_vm" and one.last.new.host_tgid == os.getpid():
+            judgement = Judgement(EXPLAINED, "exact: cptbpf itself has more memory while it reads a pass")
+        else:
+            judgement = Judgement(DISAGREE, check.field.rule)
+        self._file(identity, one.last, judgement)
+
+    def _reopen(self, identity: Identity, check: Check) -> _Open:
+        return self._open.setdefault(identity, {}).setdefault(check, _Open())
+
+    def _close(self, identity: Identity, check: Check) -> None:
+        checks = self._open.get(identity)
+        if checks is not None:
+            checks.pop(check, None)
+            if not checks:
+                del self._open[identity]
+
+    def _file(self, identity: Identity, sight: Sight, judgement: Judgement) -> None:
+        kernel, other = exported(sight.field, sight.after), exported_witness(sight.field, sight.shown)
+        result = Result(sight.new.pid, identity[0], sight.field.name, "proc", kernel, other, *judgement)
+        self._results.setdefault((identity, sight.field.name, "proc"), []).append(result)

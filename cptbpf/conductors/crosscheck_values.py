@@ -1,0 +1,157 @@
+"""The two sides of a check: what a kernel pass says of a field, and what has to be known to compare it."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from cptbpf.conductors.target import Target, below
+from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, Field
+from cptbpf.image.flags import encode_task_flags, timespec_export
+from cptbpf.kernel import record
+from cptbpf.kernel.record import TaskState
+from cptbpf.kernel.tasks import FullPass, FullTask
+from cptbpf.proc import namespaces, witness
+from cptbpf.rules import Context
+
+#: tid in cptbpf's own pid namespace and start_boottime: no two tasks have both.
+Identity = tuple[int, int]
+
+
+class Check(NamedTuple):
+    """One comparison that the catalogue asks for: a field, and the spec of a witness of /proc."""
+
+    field: Field
+    spec: str
+
+
+#: Every comparison with /proc, in the order of the catalogue.
+CHECKS: tuple[Check, ...] = tuple(
+    Check(field, spec) for field in (*FIELDS, *ARRAYS) for spec in field.witnesses if witness.file_of(spec)
+)
+
+#: Names of all fields that results are about, in the order of the catalogue.
+ORDER = tuple(field.name for field in (*FIELDS, *ARRAYS, *REGISTERS))
+
+
+def files_of(checks: Iterable[Check]) -> tuple[str, ...]:
+    """The files that are to be read for some checks, each once."""
+    return tuple(dict.fromkeys(witness.file_of(check.spec) for check in checks))
+
+
+#: Not in the frozen window: the file system that the executable is on may be served by a task that stands still.
+FILES = tuple(name for name in files_of(CHECKS) if name != "exe")
+
+
+@cache
+def _getter(name: str) -> Callable[[FullTask], Any]:
+    source = {"real_start_time": "start_boottime"}.get(name, name)
+    if name == "flags":
+        return lambda task: encode_task_flags(task.state.pf_flags)
+    if name == "pids":
+        return lambda task: tuple(number for number, _ in task.levels)
+    if name == "groups":
+        return lambda task: None if task.extra.has & record.EXTRA_GROUPS_CUT else task.groups
+    if source in TaskState._fields:
+        at = TaskState._fields.index(source)
+        return lambda task: task.state[at]
+    at = record.TaskExtra._fields.index(source)
+    return lambda task: task.extra[at]
+
+
+def kernel_value(field: Field, task: FullTask) -> Any:
+    """What a pass says of a field; None where the kernel had no value."""
+    if field.needs == "SIGHAND":  # the one that only a full pass looks at
+        if task.extra.has & record.EXTRA_NO_SIGHAND:
+            return None
+    elif field.needs and not task.state.valid & getattr(record, f"TASK_HAS_{field.needs}"):
+        return None
+    return _getter(field.name)(task)
+
+
+def in_record(field: Field) -> bool:
+    """Whether a struct task_record alone has the field: what is hooked shows no more of a task."""
+    return {"real_start_time": "start_boottime", "flags": "pf_flags"}.get(field.name, field.name) in TaskState._fields
+
+
+def exported(field: Field, value: Any) -> Any:
+    """The kernel's value as JSON has it."""
+    if isinstance(value, bytes):
+        return value.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    if isinstance(value, tuple):
+        return [exported(field, item) for item in value]
+    if field.name == "real_start_time":
+        value = timespec_export(value)
+    return f"{value:#x}" if field.hex else value
+
+
+def exported_witness(field: Field, value: Any) -> Any:
+    """The same of what a witness showed, in the witness's own unit."""
+    if isinstance(value, str) or (isinstance(value, int) and field.rule in ("boottime", "ticks", "cputime", "shown")):
+        return value
+    return exported(field, value)
+
+
+class Pass(NamedTuple):
+    """One kernel pass: the tasks of the target, and who else is in its namespace."""
+
+    tasks: Mapping[Identity, FullTask]
+    groups: Mapping[int, int]
+    pids: Mapping[int, int]
+
+    def parents_outside(self) -> set[int]:
+        """Parents that the pass did not show, by their ids in cptbpf's own namespace."""
+        named = {task.state.host_rppid for task in self.tasks.values()}
+        return named - self.groups.keys() - {0}
+
+
+def decode(full: FullPass, target: Target, present: Collection[int] | None = None) -> Pass:
+    """A full pass; ``present`` are the tasks that belong to the target where that is known already."""
+    everyone = list(full.tasks())
+    groups = {task.state.host_pid: task.state.host_tgid for task in everyone}
+    pids = {task.state.host_pid: task.state.pid for task in everyone}
+    if present is None and target.root:
+        present = below(target.root, ((t.state.host_pid, t.state.host_tgid, t.state.host_rppid) for t in everyone))
+    inside = everyone if present is None else [task for task in everyone if task.state.host_pid in present]
+    return Pass({(task.state.host_pid, task.state.start_boottime): task for task in inside}, groups, pids)
+
+
+def steady(before: FullTask, after: FullTask) -> bool:
+    """The task was not on a cpu between two passes, from the first one on."""
+    old, new = before.state, after.state
+    return not old.on_cpu | new.on_cpu and (old.sum_exec_runtime, old.run_count, old.nvcsw, old.nivcsw, old.exec_id) == (
+        new.sum_exec_runtime,
+        new.run_count,
+        new.nvcsw,
+        new.nivcsw,
+        new.exec_id,
+    )
+
+
+class Outside(NamedTuple):
+    """Tasks that no pass over the target's namespace showed, by host pid: their thread groups, and their ids in the asked
+    namespace, of those that are in it nevertheless."""
+
+    groups: Mapping[int, int]
+    pids: Mapping[int, int]
+
+
+NOBODY = Outside({}, {})
+
+
+class Frame:
+    """What a context is made of that stays as it is while a check runs."""
+
+    def __init__(self) -> None:
+        self.user_hz = os.sysconf("SC_CLK_TCK")
+        self.boottime_offset = namespaces.boottime_offset()
+        self.uid_map = namespaces.id_map("uid")
+        self.gid_map = namespaces.id_map("gid")
+
+    def context(self, passes: Iterable[Pass], outside: Outside) -> Context:
+        """The context of a bracket of passes."""
+        groups, pids = dict(outside.groups), dict(outside.pids)
+        for one in passes:
+            groups |= one.groups
+            pids |= one.pids
+        return Context(self.user_hz, self.boottime_offset, self.uid_map, self.gid_map, groups, pids)

@@ -1,0 +1,164 @@
+"""The frozen window: who is stopped, when everyone is, and what is read while they are.
+
+Nothing is formatted, hashed, compressed or written here. What is read stays raw until everybody runs again.
+"""
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from cptbpf.conductors.target import Target, members, own_tasks
+from cptbpf.kernel.tasks import FullPass, TaskReader, TaskTable
+from cptbpf.proc.system import Clocks, clocks
+from cptbpf.trace.freezer import Freezer
+
+#: Looks at what stands still: who is there, and who of them was seized, by host pid. It may use ptrace(2).
+Look = Callable[[Collection[int], Collection[int]], None]
+
+_TRACED = 0x08  # __TASK_TRACED
+_DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
+_PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
+_PAUSE_MIN, _PAUSE_MAX = 50e-6, 2e-3  # seconds between two looks
+_ROUNDS = 16  # of seizing what was born meanwhile, before the interrupt
+
+
+class Window(NamedTuple):
+    """What came out of the window, still raw.
+
+    ``frozen`` are the tasks that stood still, ``why_not`` those that did not though they should have, with errno or 0 for
+    "did not stop in time", ``own`` cptbpf and its ancestors, ``tracer`` the thread that was the parent of who was seized.
+    All by the id in cptbpf's own pid namespace. ``clocks`` are those of pass B.
+    """
+
+    b: FullPass
+    c: TaskTable
+    frozen: frozenset[int]
+    why_not: Mapping[int, int]
+    own: frozenset[int]
+    tracer: int
+    clocks: Clocks
+
+
+def frozen_window(
+    reader: TaskReader, freezer: Freezer, target: Target, registers: str, timeout: float, look: Look | None = None
+) -> Window:
+    """Seizes, stops and reads every task of the target, and lets them go. To be run by ``freezer.run``.
+
+    ``registers`` is ``ptrace`` or ``bpf``; ``timeout`` bounds the wait for the stops, in seconds from the first INTERRUPT.
+    ``look`` is called between the two passes of the window.
+    """
+    watch = _Watch(reader, freezer, target)
+    watch.seize_all()
+    deadline = time.monotonic() + timeout
+    freezer.interrupt(watch.seized)
+    pause = _PAUSE_MIN
+    while True:
+        if registers == "ptrace":
+            freezer.read()
+        waiting = watch.look()
+        if not waiting or time.monotonic() > deadline:
+            break
+        if registers != "ptrace":
+            freezer.reap(waiting | watch.dying)
+        time.sleep(pause)
+        pause = min(2 * pause, _PAUSE_MAX)
+    if registers == "ptrace":
+        freezer.read()  # those that were seen to stop only by the last look
+    instant = clocks()
+    b = reader.full(registers=True)
+    if look is not None:
+        look(watch.present, watch.seized)
+    c = reader.states()
+    freezer.release()
+    missed = dict.fromkeys(waiting, 0) | {tid: error for tid, error in watch.refused.items() if tid in watch.present}
+    frozen = frozenset(watch.seized - missed.keys() - watch.dying)
+    return Window(b, c, frozen, missed, frozenset(watch.own), threading.get_native_id(), instant)
+
+
+class _Watch:
+    """Who is there, and who of them has stopped."""
+
+    def __init__(self, reader: TaskReader, freezer: Freezer, target: Target) -> None:
+        self._reader = reader
+        self._freezer = freezer
+        self._target = target
+        self._start: dict[int, int] = {}  # of seized tasks: start_boottime, which with the tid is their identity
+        self.refused: dict[int, int] = {}
+        self.own: set[int] = set()
+        self.present: set[int] = set()
+        self.seized: set[int] = set()
+        self.dying: set[int] = set()
+
+    def seize_all(self) -> None:
+        """Seizes until a pass shows nobody new. Stops nobody; a tid that was given away meanwhile is let be."""
+        for _ in range(_ROUNDS):
+            table = self._reader.states()
+            if not self._seize_new(table, self._belonging(table)):
+                return
+
+    def look(self) -> set[int]:
+        """One pass: seizes and interrupts who is new, and returns the tasks that have yet to stop."""
+        table = self._reader.states()
+        belonging = self._belonging(table)
+        new = self._seize_new(table, belonging)
+        if new:
+            self._freezer.interrupt(new)
+        moving = [
+            (pid, state, flags)
+            for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
+            if (not state & _TRACED or on_cpu) and pid in self.seized
+        ]
+        # one that is on its way out never comes back to user mode: there is nothing to wait for, and it does not stand still
+        self.dying = {pid for pid, state, flags in moving if state & _DEAD or flags & _PF_EXITING}
+        waiting = {pid for pid, _, _ in moving} - self.dying
+        return waiting - _in_vfork(table, waiting)
+
+    def _belonging(self, table: TaskTable) -> set[int]:
+        pids = set(table.column("host_pid"))
+        inside = members(table, self._target)
+        self.present = pids if inside is None else pids & inside
+        self.own |= own_tasks(table)
+        return self.present - self.own
+
+    def _seize_new(self, table: TaskTable, belonging: set[int]) -> set[int]:
+        """Seizes the tasks that are not yet, and forgets those that are gone or have become others."""
+        start = dict(table.columns("host_pid", "start_boottime"))
+        traced = {pid for pid, ptrace in table.columns("host_pid", "ptrace") if ptrace}
+        # A thread that executes a program takes over its leader's id and start; untraced, it had not been seized before.
+        gone = {tid for tid in self.seized if tid not in traced or start[tid] != self._start[tid]}
+        if gone:
+            self._freezer.forget(gone)
+            self.seized -= gone
+        candidates = belonging - self.seized  # for the same reason who was refused is tried again
+        if not candidates:
+            return set()
+        fit = [
+            pid
+            for pid, state, flags in table.columns("host_pid", "state", "pf_flags")
+            if pid in candidates and not state & _DEAD and not flags & _PF_KTHREAD
+        ]
+        refused = self._freezer.seize(fit)
+        for tid in fit:
+            self.refused.pop(tid, None)
+        self.refused |= {tid: error for tid, error in refused.items() if error != errno.ESRCH}  # gone: the next pass shows it
+        new = set(fit) - refused.keys()
+        self._start |= {tid: start[tid] for tid in new}
+        self.seized |= new
+        return new
+
+
+def _in_vfork(table: TaskTable, waiting: set[int]) -> set[int]:
+    """Of the tasks that have not stopped, those that wait in vfork for a child that has, or that waits so itself."""
+    children = {
+        pid: (parent, state)
+        for pid, parent, vfork, state in table.columns("host_pid", "host_rppid", "vfork", "state")
+        if vfork and parent in waiting
+    }
+    held = {parent for parent, state in children.values() if state & _TRACED}
+    reached = held
+    while reached:
+        reached = {children[pid][0] for pid in reached if pid in children} - held
+        held |= reached
+    return held

@@ -1,0 +1,173 @@
+"""Changes of credentials as they happen: bpf/cred_watch.bpf.c, in the structs of bpf/cred_record.h."""
+
+import os
+import struct
+from types import TracebackType
+from typing import NamedTuple
+
+from cptbpf.errors import UnsupportedError
+from cptbpf.kernel import bpf, programs
+from cptbpf.kernel.record import READER_REQUEST, TaskState
+from cptbpf.kernel.ringbuf import RingBuffer
+from cptbpf.kernel.tasks import TaskReader
+
+_GROUPS = 32  # MAX_CRED_GROUPS
+_VALUES = struct.Struct(f"=12I5Q{_GROUPS}I")  # struct cred_values
+_HEAD = struct.Struct("=4I4xQQ16s")  # struct cred_change up to its values, without its size
+_SIZE = 4 + _HEAD.size + 2 * _VALUES.size
+_WATCH = struct.Struct(f"={READER_REQUEST.size}s8xI4xQ")  # struct cred_watch: request, ns, root, dropped
+_ZERO = bytes(4)  # the key of an array's first element
+
+
+class Credentials(NamedTuple):
+    """The ids, sets and groups of a struct cred, named as in the catalogue.
+
+    ``groups``
+        The first 32 supplementary groups, of ``ngroups``; None where only their number is known.
+    """
+
+    user: int
+    uid: int
+    euid: int
+    suid: int
+    fsuid: int
+    gid: int
+    egid: int
+    sgid: int
+    fsgid: int
+    securebits: int
+    user_ns: int
+    ngroups: int
+    cap_inheritable: int
+    cap_permitted: int
+    cap_effective: int
+    cap_bset: int
+    cap_ambient: int
+    groups: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, state: TaskState) -> "Credentials":
+        """Those of a task as a pass saw it."""
+        return cls._make((*(getattr(state, name) for name in cls._fields[:-1]), None))
+
+    def same(self, other: "Credentials") -> bool:
+        """Whether all is equal that both know."""
+        known = None in (self.groups, other.groups) or self.groups == other.groups
+        return self[:-1] == other[:-1] and known
+
+
+class CredChange(NamedTuple):
+    """One change of one task's credentials.
+
+    ``time_ns``
+        CLOCK_MONOTONIC: when they were replaced; where switches or passes are followed, when that was seen.
+    ``pid``, ``tgid``
+        Of the task, which alone can change its credentials, in the asked namespace; ``host_*`` in cptbpf's own.
+    ``hook``
+        How it was seen: ``fentry``, ``kprobe``, ``sched_switch``, or ``pass``.
+    """
+
+    time_ns: int
+    pid: int
+    tgid: int
+    host_pid: int
+    host_tgid: int
+    start_boottime: int
+    comm: bytes
+    old: Credentials
+    new: Credentials
+    hook: str
+
+
+class CredWatch:
+    """Follows the credentials of every task of the namespace that ``reader`` was asked for, from the moment that it is made.
+
+    Use it as a context manager; one thread reads.
+
+    ``root``
+        Only the process tree below this process, by its id in cptbpf's own pid namespace. 0: the whole namespace.
+    ``hook``
+        ``fentry`` and ``kprobe`` see every change as it is made. ``sched_switch`` compares at the end of each turn of a task on
+        a cpu: changes within one turn come as one, and what a task does that does not leave its cpu only a pass can see.
+        Naming one tries no other.
+    ``room``
+        Bytes of the ring buffer, a power of two and whole pages; 0: as many as the source says.
+    ``refused``
+        (variant, reason) of those that the kernel did not take.
+
+    Raises UnsupportedError with the reasons where the kernel takes no hook, PrivilegeError.
+    """
+
+    def __init__(self, reader: TaskReader, root: int = 0, hook: str = "", room: int = 0) -> None:
+        self._loaded = programs.open_private("cred_watch", {"changes": room} if room else None, only=hook)
+        descriptors = self._loaded.descriptors
+        self._watched = descriptors["watched"]
+        self.hook = self._loaded.variant.partition("-")[0]
+        self.refused = self._loaded.refused
+        # a kprobe's descriptor is that of a perf event; its program is not interrupted by a task
+        self._links = [at for name, at in descriptors.items() if name.startswith("on_") and self.hook != "kprobe"]
+        try:
+            self._ring = RingBuffer(descriptors["changes"])
+            bpf.map_update(self._watched, _ZERO, _WATCH.pack(reader.request(), root, 0))
+            if "on_pass" in descriptors:
+                self._begin_with(descriptors["on_pass"])
+        except BaseException:
+            self._loaded.close()
+            raise
+
+    def __enter__(self) -> "CredWatch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detaches the programs."""
+        self._ring.close()
+        self._loaded.close()
+
+    @property
+    def dropped(self) -> int:
+        """Changes that found no room in the buffer so far, and those that the programs may have missed of all the machine's:
+        one is not run while it is at work on that cpu already, for a task that lost the cpu in the midst of it."""
+        value = bpf.map_lookup(self._watched, _ZERO, _WATCH.size)
+        return (int(_WATCH.unpack(value)[2]) if value else 0) + sum(map(bpf.misses, self._links))
+
+    def wait(self, timeout: float) -> bool:
+        """Whether there is a change to read, within ``timeout`` seconds; False at once after :meth:`interrupt`."""
+        return self._ring.wait(timeout)
+
+    def interrupt(self) -> None:
+        """Ends a wait, or the next one. For another thread, or a signal handler."""
+        self._ring.interrupt()
+
+    def read(self) -> list[CredChange]:
+        """The changes since the last call, oldest first."""
+        changes = (self._change(record) for record in self._ring.read())
+        return [change for change in changes if not _nothing(change)]
+
+    def _begin_with(self, link: int) -> None:
+        """Has the programs look at the tasks that are there already."""
+        pass_ = bpf.iter_create(link)
+        try:
+            while os.read(pass_, 4096):
+                pass
+        finally:
+            os.close(pass_)
+
+    def _change(self, record: bytes) -> CredChange:
+        if len(record) != _SIZE or int.from_bytes(record[:4], "little") != _SIZE:
+            raise UnsupportedError("the loaded BPF programs write another record than this version of cptbpf reads")
+        pid, tgid, host_pid, host_tgid, time_ns, start, comm = _HEAD.unpack_from(record, 4)
+        old, new = (_credentials(values) for values in _VALUES.iter_unpack(record[4 + _HEAD.size :]))
+        return CredChange(time_ns, pid, tgid, host_pid, host_tgid, start, comm, old, new, self.hook)
+
+
+def _credentials(values: tuple[int, ...]) -> Credentials:
+    ngroups = values[11]
+    return Credentials._make((*values[:17], values[17 : 17 + min(ngroups, _GROUPS)]))
+
+
+def _nothing(change: CredChange) -> bool:
+    """Whether the groups were set to what they were: to the kernel that is a new list. Of a long one the end is not known."""
+    return change.old == change.new and change.new.ngroups <= _GROUPS

@@ -1,0 +1,272 @@
+"""Kernel passes: every task of a pid namespace in one read of a pinned iterator.
+
+A pass disturbs nobody. It walks the tasks that cptbpf's own pid namespace sees and keeps, in the kernel, those of the
+namespace that was asked for.
+"""
+
+import errno
+import os
+import struct
+import threading
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from cptbpf.errors import UnsupportedError
+from cptbpf.kernel import bpf, programs, record
+from cptbpf.kernel.record import TASK_COLUMNS, TASK_EXTRA, TASK_RECORD, TaskExtra, TaskState, task_extra
+
+_INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
+_AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # uapi/linux/auxvec.h, asm/hwcap2.h
+_READ = 1 << 20  # more than the iterator's own buffer: a read then ends at the end of a task
+
+
+# TaskState._make without its check of the length, which the struct sees to: a third of the time that an object costs
+_task_state: Callable[[tuple[Any, ...]], TaskState] = partial(tuple.__new__, TaskState)
+
+
+class TaskTable:
+    """The records of one pass, decoded when they are looked at.
+
+    Iterating yields a :class:`TaskState` each; :meth:`column` and :meth:`columns` decode only the fields that they name.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if (data and int.from_bytes(data[:4], "little") != TASK_RECORD.size) or len(data) % TASK_RECORD.size:
+            raise UnsupportedError("the loaded BPF programs write another record than this version of cptbpf reads")
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data) // TASK_RECORD.size
+
+    def __iter__(self) -> Iterator[TaskState]:
+        return map(_task_state, TASK_RECORD.iter_unpack(self._data))
+
+    def column(self, name: str) -> list[Any]:
+        """One field of every task: ints, or 16 bytes each for ``comm``. Raises KeyError for a name that is none."""
+        code, offset = TASK_COLUMNS[name]
+        width = struct.calcsize(code)
+        if width > 8:
+            return [self._data[at : at + width] for at in range(offset, len(self._data), TASK_RECORD.size)]
+        values: Any = memoryview(self._data).cast(code)  # type: ignore[call-overload]  # one of I, i, Q
+        column: list[int] = values[offset // width :: TASK_RECORD.size // width].tolist()
+        return column
+
+    def only(self, host_pids: Collection[int]) -> "TaskTable":
+        """The records of these tasks, by their ids in cptbpf's own pid namespace."""
+        size = TASK_RECORD.size
+        kept = [index * size for index, pid in enumerate(self.column("host_pid")) if pid in host_pids]
+        return TaskTable(b"".join(self._data[at : at + size] for at in kept))
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """Each task's host_pid and the bytes of its struct task_record."""
+        size, data = TASK_RECORD.size, self._data
+        return ((pid, data[index * size : (index + 1) * size]) for index, pid in enumerate(self.column("host_pid")))
+
+    def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """Several fields of every task, a tuple each, in the order of the names."""
+        return zip(*map(self.column, names), strict=True)
+
+
+class FullTask(NamedTuple):
+    """One task of a full pass. ``xstate`` is the FPU area as it lies in kernel memory."""
+
+    state: TaskState
+    extra: TaskExtra
+    levels: tuple[tuple[int, int], ...]  # (number, inode of the namespace), outermost first
+    groups: tuple[int, ...]
+    stack: tuple[int, ...]
+    xstate: memoryview
+
+
+_TAILS = struct.Struct("=8xIIII")  # levels, groups, stack, xstate of struct task_extra
+
+
+class FullPass:
+    """The raw stream of a full pass: kept as it was read, decoded after the thaw."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    def tasks(self) -> Iterator[FullTask]:
+        """Every task. A chunk is let go when its tasks have been taken."""
+        return (task.decoded() for task in self.raw())
+
+    def raw(self) -> Iterator["RawTask"]:
+        """Every task, not decoded: a tenth of the memory. The pass is used up."""
+        self._chunks.reverse()
+        while self._chunks:
+            chunk = self._chunks.pop()
+            at = 0
+            while at < len(chunk):
+                end = _end(chunk, at)
+                yield RawTask(chunk, at, end, *_KEY.unpack_from(chunk, at))
+                at = end
+
+
+class RawTask(NamedTuple):
+    """One task of a full pass as it was read, with what it is looked up and put in order by."""
+
+    chunk: bytes
+    at: int
+    end: int
+    host_pid: int
+    host_tgid: int
+    host_rppid: int
+    start_boottime: int
+    exec_id: int
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """What makes a task of two passes the same. A thread that executes a program takes over its leader's id and start."""
+        return self.host_pid, self.start_boottime, self.exec_id
+
+    def record(self) -> bytes:
+        """The bytes of its struct task_record."""
+        return self.chunk[self.at : self.at + TASK_RECORD.size]
+
+    def state(self) -> TaskState:
+        """Its struct task_record."""
+        return _task_state(TASK_RECORD.unpack_from(self.chunk, self.at))
+
+    def decoded(self) -> FullTask:
+        """All of it."""
+        return _full_task(self.chunk, self.at, self.end)
+
+
+def _picker(*names: str) -> struct.Struct:
+    """A struct that unpacks just these members of a task_record, which stand in the order of their offsets."""
+    codes, at = ["="], 0
+    for name in names:
+        code, offset = TASK_COLUMNS[name]
+        codes.append(f"{offset - at}x{code}")
+        at = offset + struct.calcsize("=" + code)
+    return struct.Struct("".join(codes))
+
+
+_KEY = _picker("host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")
+
+
+def _end(chunk: bytes, at: int) -> int:
+    levels, groups, stack, xstate = _TAILS.unpack_from(chunk, at + TASK_RECORD.size)
+    end: int = at + TASK_RECORD.size + TASK_EXTRA.size + 8 * levels + (4 * groups + 7 & ~7) + 8 * stack + xstate
+    if end > len(chunk):
+        raise UnsupportedError("the task iterator ended a read in the midst of a task")
+    return end
+
+
+def _full_task(chunk: bytes, at: int, end: int) -> FullTask:
+    state = TaskState._make(TASK_RECORD.unpack_from(chunk, at))
+    at += TASK_RECORD.size
+    extra = task_extra(chunk, at)
+    at += TASK_EXTRA.size
+    numbers = struct.unpack_from(f"={2 * extra.levels}I", chunk, at)
+    at += 8 * extra.levels
+    groups = struct.unpack_from(f"={extra.groups}I", chunk, at)
+    at += 4 * extra.groups + 7 & ~7
+    stack = struct.unpack_from(f"={extra.stack}Q", chunk, at)
+    at += 8 * extra.stack
+    levels = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return FullTask(state, extra, levels, groups, stack, memoryview(chunk)[at:end])
+
+
+class TaskReader:
+    """Reads passes. Use it as a context manager; each thread that reads has its own entry in the kernel's map.
+
+    ``own_level``
+        Level of cptbpf's own pid namespace: 0 for the initial one.
+
+    Raises UnsupportedError and PrivilegeError as :func:`cptbpf.kernel.programs.open_set` does.
+    """
+
+    def __init__(self) -> None:
+        opened = programs.open_set("tasks")
+        self._states = opened["bpf_iter__task"]
+        self._full = opened["bpf_iter__task_regs"]
+        self._readers = opened["readers"]
+        self._padding = bytes(bpf.map_value_size(self._readers) - record.READER_REQUEST.size)
+        self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
+        self._target = (0, 0)
+        self.own_level = self.identity()[1]
+
+    def __enter__(self) -> "TaskReader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the descriptors; the pins stay."""
+        for descriptor in (self._states, self._full, self._readers):
+            os.close(descriptor)
+
+    def ask(self, inode: int, level: int) -> None:
+        """Names the pid namespace that passes are about: its inode number, and its level counted from the initial one."""
+        self._target = (inode, level)
+
+    def states(self) -> TaskTable:
+        """One pass of task_iter.bpf.c."""
+        return TaskTable(b"".join(self._read(self._states, 0)))
+
+    def full(self, registers: bool = False, stacks: bool = False) -> FullPass:
+        """One pass of task_regs.bpf.c, with the user registers and FPU areas, or the kernel stacks, of every task."""
+        flags = registers * (record.READER_REGS | _without_fsgsbase()) | stacks * record.READER_STACK
+        return FullPass(self._read(self._full, flags))
+
+    def request(self, flags: int = 0) -> bytes:
+        """What :meth:`ask` named, as the struct reader_request that leads a reader's entry in a map."""
+        return record.READER_REQUEST.pack(*self._target, self.own_level, flags)
+
+    def _read(self, link: int, flags: int) -> list[bytes]:
+        key = struct.pack("=Q", self.identity()[0])
+        self._register(key, self.request(flags) + self._padding)
+        try:
+            chunks = _drain(link)
+        finally:
+            there = bpf.map_delete(self._readers, key)
+        if not there:
+            raise UnsupportedError("another reader took this one's place in the kernel's map", "try again")
+        return chunks
+
+    def _register(self, key: bytes, value: bytes) -> None:
+        try:
+            bpf.map_update(self._readers, key, value)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self._sweep()
+            try:
+                bpf.map_update(self._readers, key, value)
+            except OSError:
+                raise UnsupportedError(
+                    f"{len(bpf.map_keys(self._readers, 8))} other readers are at work, or were killed at it",
+                    "try again; from the initial pid namespace, what killed ones left is swept away",
+                ) from None
+
+    def _sweep(self) -> None:
+        """Removes what killed readers left behind. In a nested namespace it cannot be told from what others use."""
+        for stale in bpf.map_keys(self._readers, 8):
+            if self._initial and not os.path.exists(f"/proc/{int.from_bytes(stale, 'little') & 0xFFFFFFFF}"):
+                bpf.map_delete(self._readers, stale)
+
+    def identity(self) -> tuple[int, int]:
+        """The calling thread's bpf_get_current_pid_tgid(), by which programs know it, and the level of its pid namespace."""
+        if self._initial:
+            return os.getpid() << 32 | threading.get_native_id(), 0
+        answer = b"".join(_drain(self._states))
+        _, level, tid = record.READER_IDENTITY.unpack(answer)
+        return tid, level
+
+
+def _without_fsgsbase() -> int:
+    """READER_NO_FSGSBASE where the CPU lacks RDFSBASE, or the kernel does not use it."""
+    return 0 if bpf.auxiliary(_AT_HWCAP2) & _HWCAP2_FSGSBASE else record.READER_NO_FSGSBASE
+
+
+def _drain(link: int) -> list[bytes]:
+    descriptor = bpf.iter_create(link)
+    try:
+        return list(iter(lambda: os.read(descriptor, _READ), b""))
+    finally:
+        os.close(descriptor)

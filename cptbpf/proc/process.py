@@ -1,0 +1,165 @@
+"""What only /proc tells of a process: executable, command line, cgroup.
+
+Everything is read through one descriptor of /proc/PID, which goes on meaning the same process when its pid is given to another.
+What comes back is the process's own word: never use it as a path, a format or on a terminal unescaped.
+"""
+
+import os
+from typing import NamedTuple
+
+from cptbpf.proc import stat
+from cptbpf.proc.absent import Absent, absent
+
+CMDLINE_MAX = 65536  # bytes that are kept: a whole namespace may have long ones
+
+# File systems that wait for somebody else, perhaps for the very task that we look at.
+_MAY_HANG = (b"fuse", b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"autofs")
+
+
+class Exe(NamedTuple):
+    """An executable: ``path`` from the root of its mount namespace, ``dev`` (major << 20 | minor) and ``ino`` of fstat(2)."""
+
+    path: bytes
+    dev: int
+    ino: int
+
+
+class Process:
+    """A process of /proc, to be used in a ``with`` statement. Its methods return Absent where it has vanished."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = -1
+        self._failure: OSError | None = None
+        try:
+            self._fd = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self._failure = error
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def start_ticks(self) -> int | Absent:
+        """Field 22 of stat: ``task->start_boottime`` in ticks of 1/USER_HZ s. With the pid it says which process this is."""
+        text = self._read("stat", 4096)
+        return text if isinstance(text, Absent) else stat.parse(text).starttime
+
+    def comm(self) -> bytes | Absent:
+        """The name of the thread-group leader, raw."""
+        text = self._read("comm", 4096)
+        return text if isinstance(text, Absent) else text.removesuffix(b"\n")
+
+    def cmdline(self) -> bytes | Absent:
+        """The command line, each argument ended by NUL; its first :data:`CMDLINE_MAX` bytes."""
+        text = self._read("cmdline", CMDLINE_MAX)
+        return text or Absent("no command line")
+
+    def cgroup(self) -> bytes | Absent:
+        """Path of the cgroup below cptbpf's own cgroup root: of the v2 hierarchy, or of a v1 one where v2 is not in use."""
+        text = self._read("cgroup", 65536)
+        return text if isinstance(text, Absent) else cgroup_path(text)
+
+    def exe_path(self) -> bytes | Absent:
+        """Path of the executable, ``" (deleted)"`` included."""
+        try:
+            return os.readlink(b"exe", dir_fd=self._directory())
+        except FileNotFoundError:
+            return Absent("no executable (a kernel thread or a zombie), or the process is gone")
+        except OSError as error:
+            return absent(error)
+
+    def exe(self) -> Exe | Absent:
+        """The executable and which file it is."""
+        path = self.exe_path()
+        if isinstance(path, Absent):
+            return path
+        fd = self.open_exe()
+        if isinstance(fd, Absent):
+            return fd
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return Exe(path, os.major(found.st_dev) << 20 | os.minor(found.st_dev), found.st_ino)
+
+    def open_exe(self, dev: int = 0) -> int | Absent:
+        """A descriptor of the executable, to read; the caller closes it. Not where a read might never return.
+
+        ``dev`` is the device that it is on (major << 20 | minor), where that is known.
+        """
+        try:
+            where = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory())  # asks nothing of its file system
+            try:
+                kind = self.file_system(where, dev)
+                if kind is None:
+                    return Absent("the executable's file system is not known")
+                if kind.startswith(_MAY_HANG):
+                    return Absent(f"not read: the executable is on {kind.decode('ascii', 'replace')}, which might never answer")
+                return os.open(f"/proc/self/fd/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            finally:
+                os.close(where)
+        except FileNotFoundError:
+            return Absent("no executable (a kernel thread or a zombie), or the process is gone")
+        except OSError as error:
+            return absent(error)
+
+    def file_system(self, fd: int, dev: int = 0) -> bytes | None:
+        """Type of the file system that ``fd`` is on, without asking that file system.
+
+        The mount may be of the namespace that the process was in before: then any mount of the device ``dev`` tells.
+        """
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as stream:
+            mount = stream.read().partition(b"mnt_id:")[2].split(None, 1)[0]
+        mounts = [line.partition(b" - ") for line in self._mounts().split(b"\n") if line]
+        device = b"%d:%d" % (dev >> 20, dev & 0xFFFFF)
+        found = [rest for head, _, rest in mounts if head.startswith(mount + b" ")]
+        found += [rest for head, _, rest in mounts if head.split(b" ")[2] == device]
+        return found[0].split(b" ", 1)[0] if found else None
+
+    def _mounts(self) -> bytes:
+        with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory()), "rb") as stream:
+            return stream.read()
+
+    def _directory(self) -> int:
+        if self._failure:
+            raise self._failure
+        return self._fd
+
+    def _read(self, name: str, limit: int) -> bytes | Absent:
+        """The first ``limit`` bytes of a file of /proc/PID."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
+            try:
+                pieces, left = [], limit
+                while left and (piece := os.read(fd, min(left, 65536))):
+                    pieces.append(piece)
+                    left -= len(piece)
+                return b"".join(pieces)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return absent(error)
+
+
+def cgroup_path(text: bytes) -> bytes | Absent:
+    """The path that says most in the text of a /proc/PID/cgroup.
+
+    That of the v2 hierarchy; where all is mounted as v1, or v2 only beside it and unused, that of systemd's hierarchy or of a
+    controller that every container runtime uses.
+    """
+    paths: dict[bytes, bytes] = {}
+    for line in text.split(b"\n"):
+        hierarchy, _, rest = line.partition(b":")
+        controllers, _, path = rest.partition(b":")
+        if path:
+            for controller in [b""] if hierarchy == b"0" else controllers.split(b","):
+                paths.setdefault(controller, path)
+    for controller in (b"", b"name=systemd", b"pids", b"memory", b"cpu", b"freezer"):
+        if paths.get(controller, b"/") != b"/":
+            return paths[controller]
+    return b"/" if paths else Absent("no cgroup")

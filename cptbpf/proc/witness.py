@@ -1,0 +1,185 @@
+"""What /proc shows of one task, by the witness specs of the catalogue ("stat 14", "status Uid 1", "ns/mnt", …).
+
+Reading and understanding are apart: in the frozen window the files are read as they are, and taken to pieces after the thaw.
+A value is one of the types of the catalogue: a number, ``state``'s letter, comm's raw bytes, or a tuple where a line is a list.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+from functools import cache
+
+from cptbpf.proc import stat
+from cptbpf.proc.absent import Absent, absent
+from cptbpf.proc.process import Process
+
+Value = int | str | bytes | tuple[int, ...]
+
+_AT_ONCE = 65536
+#: Columns of stat that are 0 for who may not trace the task (proc(5)): the same right that io needs.
+_GUARDED_STAT = {26, 27, 28, 29, 30, 35, *range(45, 53)}
+_OF_PROCESS = ("group", "exe")
+_HEX_LINES = ("Sig", "ShdPnd", "Cap", "Cpus_allowed")
+_NOT_SHOWN = "this kernel does not show it"
+
+NOT_READ = Absent("not read")
+"""The value of a spec whose file was left out."""
+
+
+class Shown:
+    """What was read of one task: by name of the file the text, the target of a link, or why it could not be read."""
+
+    __slots__ = ("_lines", "_stat", "raw", "tgid", "tid")
+
+    def __init__(self, tid: int, tgid: int, raw: dict[str, bytes | Absent]) -> None:
+        self.tid = tid
+        self.tgid = tgid
+        self.raw = raw
+        self._stat: list[bytes] | None = None
+        self._lines: dict[bytes, bytes] | None = None
+
+    def value(self, spec: str, depth: int) -> Value | Absent:
+        """What a spec means here. ``depth`` is how many levels the asked pid namespace is below that of /proc."""
+        name, _, rest = spec.partition(" ")
+        text = self.raw.get(name)
+        if text is None:
+            return NOT_READ
+        if isinstance(text, Absent):
+            return text
+        try:
+            return self._value(name, rest, text, depth)
+        except (ValueError, IndexError):
+            return Absent(_NOT_SHOWN)
+
+    def _value(self, name: str, rest: str, text: bytes, depth: int) -> Value | Absent:
+        if name == "stat":
+            return self._stat_column(int(rest), text)
+        if name == "group":
+            return self._guarded(int(rest.split()[1])) or int(stat.columns(text)[int(rest.split()[1]) - 1])
+        if name == "status":
+            return self._status_line(rest, text, depth)
+        if name == "comm":
+            return text.removesuffix(b"\n")
+        if name == "io":
+            return int(self._io(text)[rest.encode()])
+        if name == "exe":
+            return int(text.split()[("ino", "dev").index(rest)])
+        if name.startswith("ns/"):
+            return int(text[text.index(b"[") + 1 : -1])
+        columns = text.split()
+        if name == "schedstat" and columns == [b"0", b"0", b"0"]:
+            return Absent("schedstats are off, or the task has not run yet")
+        return int(columns[int(rest) - 1])
+
+    def _stat_column(self, number: int, text: bytes) -> Value | Absent:
+        if denied := self._guarded(number):
+            return denied
+        if self._stat is None:
+            self._stat = stat.columns(text)
+        column = self._stat[number - 1]
+        if number == 2:
+            return column
+        return column.decode("ascii") if number == 3 else int(column)
+
+    def _guarded(self, number: int) -> Absent | None:
+        if number in _GUARDED_STAT and self.raw.get("io") == absent(PermissionError(errno.EACCES, "")):
+            return Absent("no permission to trace the task")
+        return None
+
+    def _status_line(self, key: str, text: bytes, depth: int) -> Value | Absent:
+        if self._lines is None:
+            self._lines = dict(line.split(b":", 1) for line in text.split(b"\n") if b":" in line)
+        key, _, column = key.partition(" ")
+        line = self._lines.get(key.encode())
+        if line is None:
+            return Absent(_NOT_SHOWN)
+        if key.startswith(_HEX_LINES):
+            return int(line.replace(b",", b""), 16)
+        numbers = tuple(map(int, line.split()))
+        if column == "*":
+            return numbers
+        if key.startswith("NS"):
+            return numbers[depth]
+        if column:
+            return numbers[int(column) - 1]
+        return numbers if key == "Groups" else numbers[0]
+
+    def file_system(self) -> str:
+        """Type of the file system that the executable is on, "" where that is not known."""
+        text = self.raw.get("exe")
+        return text.split()[2].decode("ascii", "replace") if isinstance(text, bytes) else ""
+
+    @staticmethod
+    def _io(text: bytes) -> dict[bytes, bytes]:
+        lines = (line.partition(b": ") for line in text.split(b"\n"))
+        return {key: value for key, _, value in lines}
+
+
+@cache
+def file_of(spec: str) -> str:
+    """Name of the file, below /proc/PID/task/TID, that a spec is about; "" for one that is not of /proc."""
+    name = spec.partition(" ")[0]
+    known = ("stat", "group", "status", "comm", "io", "exe", "schedstat", "statm")
+    return name if name in known or name.startswith("ns/") else ""
+
+
+def read(tid: int, tgid: int, names: Iterable[str]) -> Shown | int:
+    """The files of one task; the errno where /proc does not show the task."""
+    try:
+        directory = os.open(f"/proc/{tgid}/task/{tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno or errno.EIO
+    raw: dict[str, bytes | Absent] = {}
+    try:
+        for name in names:
+            try:
+                if name in _OF_PROCESS and tid != tgid:
+                    raw[name] = Absent("of the process, not of its threads")
+                else:
+                    raw[name] = _executable(tgid) if name == "exe" else _read_one(directory, name)
+            except OSError as error:
+                raw[name] = absent(error)
+    finally:
+        os.close(directory)
+    return Shown(tid, tgid, raw)
+
+
+def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
+    """Of tasks that are there: the thread group, and the ids at every level from the pid namespace of /proc inwards."""
+    found: dict[int, tuple[int, tuple[int, ...]]] = {}
+    for tid in tids:
+        shown = read(tid, tid, ("status",))
+        if isinstance(shown, Shown):
+            group, levels = shown.value("status Tgid", 0), shown.value("status NSpid *", 0)
+            if isinstance(group, int) and isinstance(levels, tuple) and not isinstance(levels, Absent):
+                found[tid] = group, levels
+    return found
+
+
+def _read_one(directory: int, name: str) -> bytes:
+    if name.startswith("ns/"):
+        return os.fsencode(os.readlink(name, dir_fd=directory))
+    path = "../../stat" if name == "group" else name
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        text = piece = os.read(descriptor, _AT_ONCE)
+        while len(piece) == _AT_ONCE:
+            piece = os.read(descriptor, _AT_ONCE)
+            text += piece
+        return text
+    finally:
+        os.close(descriptor)
+
+
+def _executable(pid: int) -> bytes | Absent:
+    """Inode number, device (major << 20 | minor) and file system, as text. Not for the frozen window: it may be slow."""
+    with Process(pid) as process:
+        descriptor = process.open_exe()
+        if isinstance(descriptor, Absent):
+            return descriptor
+        try:
+            found = os.fstat(descriptor)
+            kind = process.file_system(descriptor) or b"?"
+        finally:
+            os.close(descriptor)
+    return b"%d %d %s" % (found.st_ino, os.major(found.st_dev) << 20 | os.minor(found.st_dev), kind)

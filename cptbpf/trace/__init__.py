@@ -1,0 +1,1 @@
+"""Everything that talks ptrace(2): seizing, stopping, reading and releasing tasks."""

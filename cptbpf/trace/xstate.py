@@ -1,0 +1,69 @@
+"""How much of the extended state (NT_X86_XSTATE) is worth reading of every task, and the fxsave area in it."""
+
+from typing import Final, NamedTuple
+
+from cptbpf import cpu
+from cptbpf.cpu import Component
+from cptbpf.errors import UnsupportedError
+
+HEADER_OFFSET: Final = 512
+"""Offset of the XSAVE header, whose first word is xstate_bv."""
+FXSAVE_SIZE: Final = 512
+SOFTWARE_BYTES: Final = 416
+"""From here on fxsave has bytes that no instruction defines; the kernel keeps XCR0 at 464 of the xstate."""
+
+_XFD: Final = 1 << 2
+
+
+class Layout(NamedTuple):
+    """What is known of NT_X86_XSTATE before any task is stopped.
+
+    ``size``
+        Bytes of the whole, 0 where the CPU or the kernel has no XSAVE.
+    ``head``
+        Bytes that are worth reading of every task: all but the per-process components at the end (8 KiB of AMX tile data).
+    ``tail_mask``
+        The bits of xstate_bv that say that a task has something behind ``head``; without them all of that is zero.
+    """
+
+    size: int
+    head: int
+    tail_mask: int
+    components: tuple[Component, ...]
+
+
+NONE = Layout(0, 0, 0, ())
+"""No XSAVE: PTRACE_GETFPREGS has all there is."""
+UNKNOWN = Layout(0, 4096, (1 << 64) - 1, ())
+"""Where CPUID cannot be asked, as memory must not be executable: every task is read whole, whatever the size is."""
+
+
+def layout_of(size: int, components: tuple[Component, ...]) -> Layout:
+    """The layout that follows from the whole size and the components: pure, so that a test can try other CPUs."""
+    head, tail_mask = size, 0
+    for component in sorted(components, key=lambda c: c.offset, reverse=True):
+        if not component.flags & _XFD:
+            break
+        head = component.offset
+        tail_mask |= 1 << component.number
+    return Layout(size, head, tail_mask, components)
+
+
+def layout() -> Layout:
+    """This CPU's layout under this kernel, or :data:`UNKNOWN`."""
+    try:
+        area = cpu.layout()
+    except UnsupportedError:
+        with open("/proc/cpuinfo") as cpuinfo:
+            return UNKNOWN if " xsave " in cpuinfo.read() else NONE
+    return NONE if area is None else layout_of(area.size, area.user())
+
+
+def xstate_bv(xstate: bytes) -> int:
+    """Which components are not in their initial state, of a whole xstate or its head."""
+    return int.from_bytes(xstate[HEADER_OFFSET : HEADER_OFFSET + 8], "little")
+
+
+def fxsave_of(xstate: bytes) -> bytes:
+    """The fxsave area as PTRACE_GETFPREGS (of a 32-bit task: NT_PRXFPREG) gives it, from NT_X86_XSTATE."""
+    return xstate[:SOFTWARE_BYTES] + bytes(FXSAVE_SIZE - SOFTWARE_BYTES)

@@ -1,0 +1,46 @@
+"""``cptbpf crosscheck --watch``: changes of credentials, for people and for programs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Target
+
+pytestmark = pytest.mark.bpf
+CPTBPF = str(Path(sys.executable).with_name("cptbpf"))
+CHANGES = "while :; do setpriv --reuid 1234 --clear-groups sleep 0.2; done"
+
+
+def watch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CPTBPF, "crosscheck", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_changes_are_reported(spawn: Callable[..., Target]) -> None:
+    changing = spawn(["sh", "-c", CHANGES])
+    done = watch("--pidns", str(changing.host_pid), "--watch", "1500ms", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["hook"] in ("fentry", "kprobe", "sched_switch")
+    told = [change for change in document["changes"] if change["new"]["uid"] == 1234 and change["old"]["uid"] != 1234]
+    assert told
+    assert all({"uid", "euid", "suid", "fsuid"} <= set(change["changed"]) for change in told)
+    assert document["summary"]["disagree"] == 0
+
+
+def test_a_line_for_each_change(spawn: Callable[..., Target]) -> None:
+    changing = spawn(["sh", "-c", CHANGES])
+    done = watch("--pidns", str(changing.host_pid), "--watch", "1500ms")
+    assert done.returncode == 0, done.stderr
+    assert "uid 0 -> 1234" in done.stdout
+    assert "every task has what it was given" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [("--no-freeze", "--watch", "1s", "--pid", "1"), ("image", "--watch", "1s")])
+def test_a_watch_is_of_a_live_target(arguments: tuple[str, ...]) -> None:
+    done = watch(*arguments)
+    assert done.returncode == 2
+    assert "--watch" in done.stderr

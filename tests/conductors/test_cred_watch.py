@@ -1,0 +1,161 @@
+"""Each change of credentials, and what the task has afterwards."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cptbpf.conductors.cred_watch import (
+    AGREE,
+    DISAGREE,
+    GONE,
+    SUPERSEDED,
+    CredentialWatch,
+    Judged,
+    changed,
+    shown,
+    watch,
+)
+from cptbpf.errors import TargetError
+from tests.features import missing
+from tests.harness import Target, until
+
+pytestmark = pytest.mark.bpf
+
+hooks = pytest.mark.parametrize(
+    "hook",
+    [
+        pytest.param("fentry", marks=pytest.mark.kprobe),
+        pytest.param("kprobe", marks=pytest.mark.kprobe),
+        pytest.param("sched_switch", marks=pytest.mark.needs("task_storage")),
+        "sched_switch-raw",
+    ],
+)
+
+
+@pytest.fixture
+def changer(target: Callable[..., Target]) -> Target:
+    return target("credchange", init=True)
+
+
+@pytest.fixture
+def watching(changer: Target, hook: str) -> Iterator[CredentialWatch]:
+    with CredentialWatch(pidns=f"pid:[{changer.ns_inode}]", hook=hook) as opened:
+        yield opened
+
+
+def tell(changer: Target, *commands: str) -> None:
+    for command in commands:
+        changer.say(command)
+        assert changer.read_line() == "done"
+
+
+def found(watching: CredentialWatch, duration: float = 0) -> list[tuple[str, str]]:
+    """What was changed, by its effective uid before and after, and its verdict."""
+    return [(f"{j.change.old.euid} {j.change.new.euid}", j.verdict) for j in watching.changes(duration)]
+
+
+@hooks
+def test_agree(changer: Target, watching: CredentialWatch) -> None:
+    tell(changer, "seteuid 1006")
+    (judged,) = watching.changes(0)
+    assert judged.verdict == AGREE
+    assert judged.after is not None
+    assert judged.after.same(judged.change.new)
+    assert judged.change.pid == changer.pid
+    assert changed(judged.change) == ["euid", "fsuid", "cap_effective"]
+    assert list(watching.changes(0)) == []
+
+
+@hooks
+def test_superseded(changer: Target, watching: CredentialWatch) -> None:
+    tell(changer, "seteuid 1006", "seteuid 0")
+    assert found(watching) == [("0 1006", SUPERSEDED), ("1006 0", AGREE)]
+
+
+@hooks
+def test_gone(changer: Target, watching: CredentialWatch) -> None:
+    tell(changer, "leave")
+    assert found(watching) == [("0 1007", GONE)]
+
+
+@hooks
+def test_a_wrong_report_disagrees(changer: Target, watching: CredentialWatch) -> None:
+    """A report that is off by one in one id, or one bit in one set."""
+    tell(changer, "seteuid 1006")
+    real: list[Judged] = list(watching.changes(0))
+    change = real[0].change
+    for name in ("uid", "fsgid", "securebits", "cap_bset", "user_ns", "ngroups"):
+        planted = change._replace(new=change.new._replace(**{name: getattr(change.new, name) ^ 1}))
+        watching._waiting.append((planted, 0))
+        watching._last[planted.host_pid, planted.start_boottime] = planted
+        (judged,) = watching.changes(0)
+        assert judged.verdict == DISAGREE
+        assert judged.after is not None
+        assert getattr(judged.after, name) == getattr(change.new, name)
+
+
+@hooks
+def test_a_change_that_nobody_reported(changer: Target, watching: CredentialWatch, hook: str) -> None:
+    """Credentials that a pass shows and no report explains: a finding, where none can be overlooked."""
+    identity = next(identity for identity in watching._known if identity[0] == changer.host_pid)
+    credentials, exec_id = watching._known[identity]
+    watching._known[identity] = credentials._replace(egid=1), exec_id
+    (judged,) = watching.changes(0)
+    assert judged.change.hook == "pass"
+    assert changed(judged.change) == ["egid"]
+    assert judged.verdict == (AGREE if hook.startswith("sched_switch") else DISAGREE)
+
+
+@pytest.mark.parametrize("hook", ["sched_switch-raw"])
+def test_a_task_that_keeps_its_cpu(changer: Target, watching: CredentialWatch) -> None:
+    """Its change is seen when it loses the cpu, or by the last pass; once in either case."""
+    tell(changer, "burn")
+    (judged,) = watching.changes(0)
+    assert judged.change.hook in ("sched_switch", "pass")
+    assert judged.verdict == AGREE
+    assert (judged.change.old.euid, judged.change.new.euid) == (0, 1005)
+
+
+@hooks
+def test_a_storm(changer: Target, watching: CredentialWatch) -> None:
+    """Every change once, and in its order, while they go on; nothing disagrees."""
+    changer.say("storm 300")
+    verdicts: list[tuple[str, str]] = []
+    until(lambda: verdicts.extend(found(watching, 0.2)) or len(verdicts) >= 300, "300 changes", 30)
+    assert [pair for pair, _ in verdicts] == ["0 1004", "1004 0"] * 150
+    assert {verdict for _, verdict in verdicts} <= {AGREE, SUPERSEDED}
+    assert verdicts[-1][1] == AGREE
+    assert watching.dropped == 0
+
+
+def test_the_function(changer: Target) -> None:
+    """The tree below a process, for as long as asked; what it returns is what it reported, and JSON can hold it."""
+    told: list[Judged] = []
+    changer.say("storm 1000000")
+    outcome = watch(pid=changer.host_pid, duration=0.3, report=told.append)
+    assert outcome.changes == tuple(told) != ()
+    assert not outcome.finding
+    assert outcome.hook == ("sched_switch" if missing("kprobe") else "fentry")
+    value = json.loads(json.dumps(shown(outcome)))
+    assert (value["hook"], value["dropped"]) == (outcome.hook, outcome.dropped)
+    assert sum(value["summary"].values()) == len(told)
+    assert value["summary"]["disagree"] == 0
+    change = value["changes"][0]
+    assert (change["pid"], change["host_pid"], change["hook"]) == (changer.pid, changer.host_pid, outcome.hook)
+    assert change["changed"] == ["euid", "fsuid", "cap_effective"]
+    assert {change["old"]["euid"], change["new"]["euid"]} == {0, 1004}
+    assert change["new"]["cap_effective"].startswith("0x")
+
+
+def test_interrupted(changer: Target) -> None:
+    """It ends with what there is, not with the hour."""
+    with CredentialWatch(pid=changer.host_pid) as watching:
+        tell(changer, "seteuid 1006")
+        watching.interrupt()
+        assert found(watching, 3600) == [("0 1006", AGREE)]
+
+
+def test_no_such_target() -> None:
+    with pytest.raises(TargetError):
+        watch(pid=1 << 22, duration=0)

@@ -1,0 +1,64 @@
+"""The thread that is gone when its caller goes on."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from cptbpf.trace import ptrace
+from cptbpf.trace.thread import run_and_end
+from tests.harness import SLOWNESS, often
+
+
+def nothing() -> None:
+    pass
+
+
+def test_what_it_returns_and_that_it_is_gone() -> None:
+    for _ in range(often(200)):
+        tid = run_and_end(threading.get_native_id, nothing, nothing, 1)
+        assert tid != os.getpid()
+        assert not ptrace.thread_exists(os.getpid(), tid)
+
+
+def test_what_it_raises() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_and_end(lambda: 1 // 0, nothing, nothing, 1)
+
+
+def test_the_caller_is_called_while_it_takes_long() -> None:
+    calls: list[int] = []
+    go_on = threading.Event()
+
+    def stuck() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            go_on.set()
+
+    assert run_and_end(lambda: go_on.wait(20 * SLOWNESS), nothing, stuck, 0.01)
+    assert len(calls) >= 3
+
+
+def test_interruptions_of_the_caller_wait_for_the_end() -> None:
+    interruptions: list[int] = []
+    go_on = threading.Event()
+    main = threading.get_ident()
+    ended: list[float] = []
+
+    def function() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        go_on.wait(20 * SLOWNESS)
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.05)
+        ended.append(time.monotonic())
+
+    def interrupted() -> None:
+        interruptions.append(1)
+        go_on.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_end(function, interrupted, nothing, 1)
+    assert len(ended) == 1
+    assert interruptions == [1]
