@@ -64,6 +64,7 @@ class Freezer:
         self._read: dict[int, Slot] = {}
         self._whole: dict[int, bytes] = {}
         self._retrying = False
+        self._unblocked = False
         self._aborted = False
         self._seizing = 0
 
@@ -115,6 +116,7 @@ class Freezer:
             return
         for tid in [self._seizing, *self._ever]:
             if _is_dead(tid):
+                self._unblocked = True
                 for thread in _threads_beside(tid):
                     _reap(thread)
 
@@ -186,9 +188,11 @@ class Freezer:
             if tail_mask and slab.xstate_bv[place] & tail_mask:
                 self._whole[tid] = ptrace.regset(tid, ptrace.NT_X86_XSTATE)
         self._unread = missed
-        if missed and self._retrying:
+        if self._unblocked or (missed and self._retrying):
             # Some still have not stopped in a second sweep. One of them may be in an execve that waits for the end of threads
             # that had stopped and were read; one may have taken over a leader's id after that leader had been interrupted.
+            # The starting thread may have let such an execve end already: then nobody is missed, and who was read is gone.
+            self._unblocked = False
             self.reap(list(self._traced))
             for slot in self._unread:
                 request(ptrace.INTERRUPT, slot.tid, 0, 0)
