@@ -6,8 +6,8 @@ from cptbpf.errors import PrivilegeError, UnsupportedError
 from cptbpf.kernel.proc_witness import ProcWitness
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import TaskReader
+from cptbpf.proc import witness
 from cptbpf.proc.absent import absent
-from cptbpf.proc.witness import Shown
 
 #: The task when the kernel began and when it had ended to render a file, by the file's name.
 Rendered = Mapping[str, tuple[TaskState, TaskState]]
@@ -41,7 +41,7 @@ class Hooks:
         """Those of the files that are not read through a hook."""
         return tuple(name for name in files if self._witness is None or name not in HOOKED)
 
-    def read(self, shown: Shown, files: Iterable[str]) -> Rendered:
+    def read(self, shown: witness.Shown, files: Iterable[str]) -> Rendered:
         """Reads what of ``files`` is hooked, into ``shown``."""
         rendered = {}
         for name in files:
@@ -51,6 +51,11 @@ class Hooks:
                 seen = self._witness.read(f"/proc/{shown.tgid}/task/{shown.tid}/{name}")
             except OSError as error:
                 shown.raw[name] = absent(error)
+                continue
+            except UnsupportedError:  # mounted over: what it says there is compared with the passes
+                plain = witness.read(shown.tid, shown.tgid, (name,))
+                if isinstance(plain, witness.Shown):
+                    shown.raw |= plain.raw
                 continue
             shown.raw[name] = seen.text
             if seen.before.pid:  # else it is another task by now, outside the namespace

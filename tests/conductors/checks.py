@@ -21,7 +21,7 @@ def check(target: Target, **how: Any) -> Report:
 
 def assert_agreed(report: Report) -> None:
     """Nothing disagreed, nobody was hidden, nothing was left undecided."""
-    assert [result for result in report.results if result.verdict == "disagree"] == []
+    assert "\n".join(str(result) for result in report.results if result.verdict == "disagree") == ""
     assert (report.hidden, report.phantom) == ((), ())
     assert not report.finding
     assert [result for result in report.results if result.rule.startswith("kept moving")] == []
