@@ -43,7 +43,8 @@ struct watch {
 	u64 due;			/* of its next report, ns */
 	u32 flags;
 	u32 old_pid;			/* of a failed exec that changed its id */
-	u64 exec_id;			/* of the last exec that was told */
+	u32 exec_id;			/* of the last exec that was told */
+	u32 born;			/* its birth was told; apart, because a pass changes the flags meanwhile */
 	struct task_ids ids;		/* as they were at its birth, exec or exit: at its last switch it has none any more */
 };
 
@@ -75,12 +76,13 @@ static __always_inline struct watch *watch_of(struct task_struct *task)
 	return watches.lookup(&key);
 }
 
+/* The watch of a task, made where there is none yet. NULL for want of memory. */
 static __always_inline struct watch *watch_new(struct task_struct *task)
 {
 	struct watch none = {};
 	u64 key = (u64)task;
 
-	watches.update(&key, &none);
+	watches.insert(&key, &none);
 	return watches.lookup(&key);
 }
 
@@ -98,9 +100,12 @@ static __always_inline struct watch *watch_of(struct task_struct *task)
 	return watches.task_storage_get(task, 0, 0);
 }
 
+/* The kernel makes none (EAGAIN) where a pass and a birth meet in one instant on two cpus: then it is there now. */
 static __always_inline struct watch *watch_new(struct task_struct *task)
 {
-	return watches.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
+	struct watch *watch = watches.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
+
+	return watch ? watch : watch_of(task);
 }
 
 static __always_inline void watch_end(struct task_struct *task)	/* it goes with the task */
@@ -367,26 +372,36 @@ static __always_inline int executed(u64 *ctx)
 /*
  * Where tracepoints can be preempted (seen on 7.3) a task may be in the midst of one of the programs below, and the kernel leaves
  * the same program out for the next task on that cpu. So each has a stand-in, which does nothing where the first one did it:
- * on_newborn for on_fork, on_exec_again for on_exec; without on_exit a task's end has the ids that it had before. Switches and
- * wake-ups cannot be preempted.
+ * on_newborn for on_fork, also where that found no memory, on_exec_again for on_exec; without on_exit a task's end has the ids
+ * that it had before. Switches and wake-ups cannot be preempted.
  */
+
+/* Tells a birth once: a pass may have met the child before. False for want of memory. */
+static __always_inline bool born(struct sampler *sampler, struct task_struct *child)
+{
+	struct watch *watch = watch_new(child);
+
+	if (!watch)
+		return false;
+	if (!watch->born) {
+		watch->born = 1;
+		report(sampler, child, watch, SAMPLE_FORK);
+	}
+	return true;
+}
 
 /* sched_process_fork(parent, child) */
 int on_fork(u64 *ctx)
 {
 	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
 	struct sampler *sampler = the_sampler();
-	struct watch *watch;
 
 	if (!sampler || !asked_for(&sampler->asked, child))
 		return 0;
 	if (options().flags & SAMPLE_TREE && !watch_of(parent))
 		return 0;
-	watch = watch_new(child);
-	if (watch)
-		report(sampler, child, watch, SAMPLE_FORK);
-	else
-		count_missed();
+	if (!born(sampler, child) && !allocates_anywhere())
+		count_missed();		/* else on_newborn tries again */
 	return 0;
 }
 
@@ -397,14 +412,14 @@ int on_newborn(u64 *ctx)
 	struct sampler *sampler = the_sampler();
 	struct watch *watch;
 
-	if (!allocates_anywhere() || !sampler || !may_be_ours(sampler, child) || watch_of(child))
+	if (!allocates_anywhere() || !sampler || !may_be_ours(sampler, child))
+		return 0;
+	watch = watch_of(child);
+	if (watch && watch->born)
 		return 0;
 	if (options().flags & SAMPLE_TREE && !watch_of(running_task()))
 		return 0;
-	watch = watch_new(child);
-	if (watch)
-		report(sampler, child, watch, SAMPLE_FORK);
-	else
+	if (!born(sampler, child))
 		count_missed();
 	return 0;
 }

@@ -2,7 +2,8 @@
 
 Every line begins with what happened, when, and to whom; then come the fields that were asked for. In JSON, ns are decimal
 strings, masks and addresses of 64 bits ``"0x…"`` strings, other integers numbers; what the kernel or the task does not have
-is null (in CSV: empty). comm is text with bytes that are not UTF-8 as surrogate escapes; in CSV it is escaped as ``show`` does.
+is null (in CSV: empty). ``time_ns`` is when it happened, so that the field of this name, the time namespace, is
+``time_namespace`` here. comm is text with bytes that are not UTF-8 as surrogate escapes; in CSV it is escaped as ``show`` does.
 """
 
 import json
@@ -35,13 +36,16 @@ _HEX = {name for name, (code, _) in record.TASK_COLUMNS.items() if code == "Q" a
 }
 _BITS = {field.name: int(getattr(record, f"TASK_HAS_{field.needs}")) for field in fields.FIELDS if field.needs}
 _PLACE = {name: index for index, name in enumerate(TaskState._fields)}
+_KEYS = {"time_ns": "time_namespace"}  # time_ns is when it happened, on every line
+_NAMES = {key: name for name, key in _KEYS.items()}
 _COMM = HEAD.index("comm")
 
 
 def check(names: str) -> tuple[str, ...]:
     """The fields of a comma-separated list; ``all`` is all of them. Raises TargetError for a name that is none."""
     wanted: list[str] = []
-    for name in filter(None, (part.strip() for part in names.split(","))):
+    for part in filter(None, (part.strip() for part in names.split(","))):
+        name = _NAMES.get(part, part)
         if name == "all":
             wanted += ALL
         elif name in _PLACE and name != "valid":
@@ -88,10 +92,11 @@ class JsonLines:
         """A line's template, and which values of a TaskState go into it behind the time."""
         parts, places = [f'{{"event": "{event}", "time_ns": "%d"'], []
         for name in (*HEAD, *_of(event, self._names, self._asked)):
+            key = _KEYS.get(name, name)
             if name in _BITS and not valid & _BITS[name]:
-                parts.append(f'"{name}": null')
+                parts.append(f'"{key}": null')
             else:
-                parts.append(f'"{name}": {_form(name)}')
+                parts.append(f'"{key}": {_form(name)}')
                 places.append(_PLACE[name])
         return ", ".join(parts), tuple(places)
 
@@ -150,7 +155,8 @@ class Csv:
 
     def header(self) -> str:
         """The line of names."""
-        return ",".join(("event", "time_ns", *self._columns, "exit_code", "old_pid", "lost", "why")) + "\n"
+        columns = [_KEYS.get(name, name) for name in self._columns]
+        return ",".join(("event", "time_ns", *columns, "exit_code", "old_pid", "lost", "why")) + "\n"
 
     def line(self, event: Event) -> str:
         """One event, with its line's end."""

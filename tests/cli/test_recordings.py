@@ -5,7 +5,9 @@ import json
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from cptbpf.image.model import EVENT_FORK, EVENT_SAMPLE
@@ -87,10 +89,9 @@ def test_a_trace_is_read_back(tmp_path: Path) -> None:
 
 
 def test_parquet(path: Path, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     done = command("export", path, "--format", "parquet", "-o", tmp_path / "a.parquet")
     assert done.returncode == 0, done.stderr
-    table = parquet.read_table(str(tmp_path / "a.parquet")).to_pylist()
+    table = pyarrow.parquet.read_table(str(tmp_path / "a.parquet")).to_pylist()
     lines = [json.loads(line) for line in command("export", path, "--format", "jsonl").stdout.splitlines()]
     assert [one["event"] for one in table] == [one["event"] for one in lines]
     assert [one["pid"] for one in table] == [one.get("pid") for one in lines]
@@ -98,6 +99,29 @@ def test_parquet(path: Path, tmp_path: Path) -> None:
     assert max(one["cap_effective"] or 0 for one in table) == 2**64 - 1
     assert {one["total_vm"] for one in table if one["event"] == "exit"} == {None}
     assert_failed(command("export", path, "--format", "parquet"), 2, "needs a file")
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a JSON object holds, every key once."""
+    made = dict(pairs)
+    assert len(made) == len(pairs), [key for key, _ in pairs]
+    return made
+
+
+@pytest.mark.parametrize("fields", [(), ("--fields", "all"), ("--fields", "time_ns,exit_code,utime,time_namespace,all")])
+def test_no_name_stands_twice(path: Path, tmp_path: Path, fields: tuple[str, ...]) -> None:
+    done = command("export", path, "--format", "jsonl", *fields)
+    for line in done.stdout.splitlines():
+        told = json.loads(line, object_pairs_hook=unique)
+        assert len(told["time_ns"]) == 19
+        assert ("time_namespace" in told) == (bool(fields) and told["event"] != "drop")
+    header, *rows = csv.reader(command("export", path, "--format", "csv", *fields).stdout.decode().splitlines())
+    assert len(set(header)) == len(header)
+    assert {len(row) for row in rows} == {len(header)}
+    json.loads(command("export", path, "--format", "perfetto").stdout, object_pairs_hook=unique)
+    assert command("export", path, "--format", "parquet", "-o", tmp_path / "a.parquet").returncode == 0
+    columns = pyarrow.parquet.read_schema(str(tmp_path / "a.parquet")).names
+    assert len(set(columns)) == len(columns) > 100
 
 
 def test_parquet_says_what_it_lacks(path: Path, tmp_path: Path) -> None:
