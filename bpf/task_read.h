@@ -112,6 +112,7 @@ static __always_inline void read_state(struct task_struct *task, struct task_rec
 	record->pdeath_signal = READ(task->pdeath_signal);
 	record->group_exit_code = READ(signal->group_exit_code);
 	record->nr_threads = READ(signal->nr_threads);
+	record->signal_flags = READ(signal->flags);
 	record->set_tid = (u64)READ(task->set_child_tid);
 	record->clear_tid = (u64)READ(task->clear_child_tid);
 	*(u64 *)record->comm = READ(*(volatile u64 *)task->comm);

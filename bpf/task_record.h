@@ -60,6 +60,7 @@ struct task_record {
 	u32 pdeath_signal;
 	u32 group_exit_code;
 	u32 nr_threads;
+	u64 signal_flags;
 	u64 set_tid;
 	u64 clear_tid;
 	u8 comm[TASK_COMM_LEN];

@@ -53,8 +53,8 @@ RULES: dict[str, str] = {
     "flags": "the witness shows PF_* bits, which are compared as the CPT_PF_* bits of the image",
     "tgid": "the witness shows the thread group, in cptbpf's own pid namespace, of the task that the kernel names",
     "tracer": "the witness shows the parent of a traced task and 0 for any other, whose parent is its real parent",
-    "exit_code": "stat of the process, not of the thread, shows group_exit_code instead while the group is stopped or exits",
-    "group_exit": "stat of the process shows the leader's exit_code instead unless the group is stopped or exits",
+    "exit_code": "stat of the process, not of the thread, shows group_exit_code instead while signal_flags has the group stopped or ending, since 5.17",
+    "group_exit": "stat of the process shows the leader's exit_code instead unless signal_flags has the group stopped or ending; always before 5.17",
     "userns": "the witness maps ids into cptbpf's user namespace, and shows 65534 for one that has no place there",
     "gids": "each of the list as userns",
     "levels": "the witness shows the levels from cptbpf's own pid namespace inwards",
@@ -172,6 +172,7 @@ FIELDS: tuple[Field, ...] = (
     Field("sig_caught", "signal", "u64", "", "signals with a handler", "task->sighand->action", ("status SigCgt",), "exact", True, "SIGHAND"),
     Field("group_exit_code", "signal", "u32", "", "exit code of the whole group, or the signal that stopped it", "task->signal->group_exit_code", ("group stat 52",), "group_exit"),
     Field("nr_threads", "signal", "u32", "threads", "threads in the group", "task->signal->nr_threads", ("status Threads",), "exact"),
+    Field("signal_flags", "signal", "u64", "", "SIGNAL_* bits of the group: it is stopped (1), it ends (4)", "task->signal->flags", hex=True),
     # io
     Field("rchar", "io", "u64", "bytes", "bytes read by system calls", "task->ioac.rchar", ("io rchar",), "bracket", needs="TASK_XACCT"),
     Field("wchar", "io", "u64", "bytes", "bytes written by system calls", "task->ioac.wchar", ("io wchar",), "bracket", needs="TASK_XACCT"),

@@ -13,7 +13,7 @@ from cptbpf.rules import AGREE, DISAGREE, restarted
 _SOFTWARE = 416  # from here on fxsave is not the processor's
 _AT = {field.name: index for name in {field.group for field in FIELDS} for index, field in enumerate(group(name))}
 #: What all threads of a process have in common.
-_SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "sig_shared_pending")
+_SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "signal_flags", "sig_shared_pending")
 _HEX = {field.name for field in (*FIELDS, *REGISTERS) if field.hex}
 
 

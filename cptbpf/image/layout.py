@@ -130,12 +130,13 @@ GROUPS: dict[str, Group] = {
     ),
     "signal": Group(
         0x2013,
-        "<QLHHQQQQQLL",
+        "<QLHHQQQQQLLQ",
         (
             "sig_blocked", "sig_pending", "sig_shared_pending", "sig_ignored", "sig_caught", "group_exit_code", "nr_threads",
+            "signal_flags",
         ),
         (
-            24, 32, 40, 48, 56, 60, 64,
+            24, 32, 40, 48, 56, 60, 64, 72,
         ),
     ),
     "io": Group(

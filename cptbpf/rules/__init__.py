@@ -22,6 +22,7 @@ _PF_WQ_WORKER, _PF_KTHREAD = 0x20, 0x00200000
 _TASK_IDLE, _TASK_RTLOCK_WAIT, _TASK_FROZEN = 0x402, 0x1000, 0x8000
 _ENOSYS = -38 & (1 << 64) - 1
 _ERESTART = {-number & (1 << 64) - 1: -number for number in (512, 513, 514, 516)}
+_SIGNAL_GROUP = 0x1 | 0x4  # SIGNAL_STOP_STOPPED | SIGNAL_GROUP_EXIT
 _OWN_NUMBERS = {"overlay", "btrfs", "bcachefs", "aufs", "fuse.fuse-overlayfs"}
 
 
@@ -177,14 +178,18 @@ def _tracer(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
 
 
 def _exit_code(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
+    """Before 5.17 (2d18f7f45620, "exit: Use the correct exit_code in /proc/<pid>/stat") the task's own is shown always."""
     yield value, ""
-    if sight.spec.startswith("group"):
-        yield state.group_exit_code, "group_exit_code of a thread group that is stopped or exits"
+    if sight.spec.startswith("group") and state.signal_flags & _SIGNAL_GROUP:
+        yield state.group_exit_code, "group_exit_code of a thread group that is stopped or ends"
 
 
 def _group_exit(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
-    yield value, ""
-    yield state.exit_code, "exit_code of a task whose group is neither stopped nor exits"
+    if state.signal_flags & _SIGNAL_GROUP:
+        yield value, ""
+        yield state.exit_code, "exit_code of the task, before 5.17"
+    else:
+        yield state.exit_code, "" if state.exit_code == value else "exit_code of a task whose group is neither stopped nor ends"
 
 
 def mapped(value: int, lines: Iterable[tuple[int, int, int]]) -> int:

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.bpf, pytest.mark.ptrace]
 
 # What has no witness in witness.of: where it is tested instead.
 ELSEWHERE = {
-    "state", "thrflags", "thrstatus", "syscall_work", "jobctl", "ptrace", "on_cpu", "securebits", "group_exit_code",  # below
+    "state", "thrflags", "thrstatus", "syscall_work", "jobctl", "ptrace", "on_cpu", "securebits",  # below
+    *("group_exit_code", "signal_flags"),  # below
     *("pid", "tgid", "ppid", "rppid", "pgrp", "session", "old_pgrp", "leader", "host_ppid", "ns_level"),  # test_ids.py
     *("set_tid", "clear_tid", "pdeath_signal", "user", "normal_prio", "exec_id", "cgroup_id", "cred_override"),  # below
     *("utime", "stime", "utimescaled", "stimescaled", "prev_utime", "prev_stime", "start_time", "real_start_time"),  # below
@@ -116,7 +117,7 @@ def test_the_dead(target: Callable[..., Target]) -> None:
     assert_whole(shot)
     exited, terminated = inside[said(program, "exited")[0]], inside[said(program, "terminated")[0]]
     assert shot.get(exited, "exit_code", "state") == (7 << 8, 0x80 | 0x20)
-    assert shot.get(terminated, "exit_code", "group_exit_code", "state") == (15, 15, 0x80 | 0x20)
+    assert shot.get(terminated, "exit_code", "group_exit_code", "signal_flags", "state") == (15, 15, 4, 0x80 | 0x20)
     assert shot.get(exited, "flags") & 1  # CPT_PF_EXITING
     assert not shot.get(exited, "flags") & 0x10
     assert shot.get(terminated, "flags") & 0x11 == 0x11  # CPT_PF_SIGNALED
@@ -134,7 +135,8 @@ def test_states_as_they_were_before_the_freeze(target: Callable[..., Target]) ->
     stopped, burner, spawner = target("stopped"), target("burner"), target("vforkparent")
     child = next(pid for pid in stopped.members() if pid != stopped.host_pid)
     shot = shoot(stopped)
-    assert shot.get(child, "state", "group_exit_code") == (0x104, signal.SIGSTOP)  # the parent has not waited for it
+    # the parent has not waited for it
+    assert shot.get(child, "state", "group_exit_code", "signal_flags") == (0x104, signal.SIGSTOP, 1)
     assert shot.get(child, "jobctl") & 0xFFFF == signal.SIGSTOP
     assert shot.get(stopped.host_pid, "state") == 1
     assert shot.get(child, "exit_code") == 0
