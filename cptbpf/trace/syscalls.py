@@ -4,6 +4,7 @@ The tables are python-ptrace's, where they are those of the headers. What is new
 from inside the kernel (``setuid16`` for what a program calls ``setuid``), stand here.
 """
 
+import importlib.util
 from functools import cache
 
 # A number, then the names from there on.
@@ -59,12 +60,23 @@ def _numbered(text: str) -> dict[int, str]:
 def names(compat: bool = False) -> dict[int, str]:
     """Number to name, of the 64-bit system calls or of those of 32-bit code (``int 0x80``, ia32_emulation)."""
     if compat:
-        from ptrace.syscall.linux.i386 import SYSCALL_NAMES
+        return {**_table("i386"), **_numbered(_I386), **_numbered(_COMMON)}
+    return {**_table("x86_64"), **_numbered(_X86_64), **_numbered(_COMMON)}
 
-        return {**SYSCALL_NAMES, **_numbered(_I386), **_numbered(_COMMON)}
-    from ptrace.syscall.linux.x86_64 import SYSCALL_NAMES
 
-    return {**SYSCALL_NAMES, **_numbered(_X86_64), **_numbered(_COMMON)}
+def _table(machine: str) -> dict[int, str]:
+    """A table of python-ptrace, from its file alone: importing the package that it is in would bring sixty modules more."""
+    package = importlib.util.find_spec("ptrace")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'ptrace'", name="ptrace")
+    path = f"{package.submodule_search_locations[0]}/syscall/linux/{machine}.py"
+    spec = importlib.util.spec_from_file_location(f"ptrace_{machine}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"not a module: {path}", path=path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table: dict[int, str] = module.SYSCALL_NAMES
+    return table
 
 
 def name(orig_rax: int, compat: bool = False) -> str | None:
