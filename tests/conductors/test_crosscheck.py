@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cptbpf.conductors import crosscheck_hooks
 from cptbpf.conductors.crosscheck_values import CHECKS
 from cptbpf.errors import TargetError
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS
+from cptbpf.kernel.proc_witness import ProcWitness
 from tests.conductors.checks import assert_agreed, check, checked, disagreeing, of, under_mounts
 from tests.harness import Target, often, until
 
@@ -100,6 +103,18 @@ def test_turmoil(target: Callable[..., Target], freeze: bool) -> None:
         report = check(one, freeze=freeze)
         assert_agreed(report)
         assert report.summary.tasks > 8
+
+
+@pytest.mark.kprobe
+@pytest.mark.parametrize("hook", ["fentry", "kprobe"])
+def test_turmoil_by_each_hook(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    """The same with the functions that render /proc hooked: whichever the check would take by itself, either agrees."""
+    monkeypatch.setattr(crosscheck_hooks, "ProcWitness", partial(ProcWitness, hook=hook))
+    one = target("turmoil")
+    for _ in range(RUNS):
+        report = check(one, freeze=False)
+        assert_agreed(report)
+        assert report.summary.hook == hook
 
 
 def lying(tmp_path: Path, target: Target, old: bytes, new: bytes, name: str = "status", tid: int = 0) -> dict[str, str]:
