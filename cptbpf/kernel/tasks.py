@@ -11,15 +11,17 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs, record
 from cptbpf.kernel.record import TASK_COLUMNS, TASK_EXTRA, TASK_RECORD, TaskExtra, TaskState, task_extra
 
+T = TypeVar("T")
+
 _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 _AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # uapi/linux/auxvec.h, asm/hwcap2.h
-_READ = 1 << 20  # more than the iterator's own buffer: a read then ends at the end of a task
+_READ = 1 << 16  # more than the iterator's own buffer: a read then ends at the end of a task
 
 
 # TaskState._make without its check of the length, which the struct sees to: a third of the time that an object costs
@@ -29,10 +31,11 @@ _task_state: Callable[[tuple[Any, ...]], TaskState] = partial(tuple.__new__, Tas
 class TaskTable:
     """The records of one pass, decoded when they are looked at.
 
-    Iterating yields a :class:`TaskState` each; :meth:`column` and :meth:`columns` decode only the fields that they name.
+    Iterating yields a :class:`TaskState` each; :meth:`column` and :meth:`columns` decode only the fields that they name, and
+    :meth:`array` makes no object at all.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         if (data and int.from_bytes(data[:4], "little") != TASK_RECORD.size) or len(data) % TASK_RECORD.size:
             raise UnsupportedError("the loaded BPF programs write another record than this version of cptbpf reads")
         self._data = data
@@ -48,10 +51,19 @@ class TaskTable:
         code, offset = TASK_COLUMNS[name]
         width = struct.calcsize(code)
         if width > 8:
-            return [self._data[at : at + width] for at in range(offset, len(self._data), TASK_RECORD.size)]
+            return [bytes(self._data[at : at + width]) for at in range(offset, len(self._data), TASK_RECORD.size)]
+        return self.array(name).tolist()
+
+    def array(self, name: str) -> "memoryview[int]":
+        """One field of every task as a view of the records, which decodes a value when it is looked at: it can be indexed and
+        sliced, and numpy.asarray() takes it without a copy. Raises KeyError for a name that is none, and for ``comm``."""
+        code, offset = TASK_COLUMNS[name]
+        width = struct.calcsize(code)
+        if width > 8:
+            raise KeyError(f"{name} is no number")
         values: Any = memoryview(self._data).cast(code)  # type: ignore[call-overload]  # one of I, i, Q
-        column: list[int] = values[offset // width :: TASK_RECORD.size // width].tolist()
-        return column
+        view: memoryview[int] = values[offset // width :: TASK_RECORD.size // width]
+        return view
 
     def only(self, host_pids: Collection[int]) -> "TaskTable":
         """The records of these tasks, by their ids in cptbpf's own pid namespace."""
@@ -59,7 +71,7 @@ class TaskTable:
         kept = [index * size for index, pid in enumerate(self.column("host_pid")) if pid in host_pids]
         return TaskTable(b"".join(self._data[at : at + size] for at in kept))
 
-    def records(self) -> Iterator[tuple[int, bytes]]:
+    def records(self) -> Iterator[tuple[int, bytes | bytearray]]:
         """Each task's host_pid and the bytes of its struct task_record."""
         size, data = TASK_RECORD.size, self._data
         return ((pid, data[index * size : (index + 1) * size]) for index, pid in enumerate(self.column("host_pid")))
@@ -188,6 +200,7 @@ class TaskReader:
         self._padding = bytes(bpf.map_value_size(self._readers) - record.READER_REQUEST.size)
         self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
         self._target = (0, 0)
+        self._expected = 0  # bytes of a pass over the same tasks
         self.own_level = self.identity()[1]
 
     def __enter__(self) -> "TaskReader":
@@ -204,30 +217,34 @@ class TaskReader:
     def ask(self, inode: int, level: int) -> None:
         """Names the pid namespace that passes are about: its inode number, and its level counted from the initial one."""
         self._target = (inode, level)
+        self._expected = 0
 
     def states(self) -> TaskTable:
         """One pass of task_iter.bpf.c."""
-        return TaskTable(b"".join(self._read(self._states, 0)))
+        data = self._asked(0, lambda: _whole(self._states, self._expected))
+        self._expected = len(data)
+        return TaskTable(data)
 
     def full(self, registers: bool = False, stacks: bool = False) -> FullPass:
         """One pass of task_regs.bpf.c, with the user registers and FPU areas, or the kernel stacks, of every task."""
         flags = registers * (record.READER_REGS | _without_fsgsbase()) | stacks * record.READER_STACK
-        return FullPass(self._read(self._full, flags))
+        return FullPass(self._asked(flags, lambda: _drain(self._full)))
 
     def request(self, flags: int = 0) -> bytes:
         """What :meth:`ask` named, as the struct reader_request that leads a reader's entry in a map."""
         return record.READER_REQUEST.pack(*self._target, self.own_level, flags)
 
-    def _read(self, link: int, flags: int) -> list[bytes]:
+    def _asked(self, flags: int, read: Callable[[], T]) -> T:
+        """What ``read`` returns, called while the kernel's map says what this thread asks for."""
         key = struct.pack("=Q", self.identity()[0])
         self._register(key, self.request(flags) + self._padding)
         try:
-            chunks = _drain(link)
+            data = read()
         finally:
             there = bpf.map_delete(self._readers, key)
         if not there:
             raise UnsupportedError("another reader took this one's place in the kernel's map", "try again")
-        return chunks
+        return data
 
     def _register(self, key: bytes, value: bytes) -> None:
         try:
@@ -270,3 +287,22 @@ def _drain(link: int) -> list[bytes]:
         return list(iter(lambda: os.read(descriptor, _READ), b""))
     finally:
         os.close(descriptor)
+
+
+def _whole(link: int, expected: int) -> bytearray:
+    """As one piece, without the pieces: to join them takes as long as the kernel's pass where there are many tasks."""
+    data, end = bytearray(max(expected, _READ) + _READ), 0
+    descriptor = bpf.iter_create(link)
+    try:
+        while True:
+            if len(data) - end < _READ:
+                data += bytes(len(data))
+            with memoryview(data) as view, view[end:] as room:
+                count = os.readv(descriptor, [room])
+            if not count:
+                break
+            end += count
+    finally:
+        os.close(descriptor)
+    del data[end:]
+    return data

@@ -21,9 +21,13 @@ def test_columns_are_what_the_objects_have(target: Callable[..., Target]) -> Non
     assert tuple(TASK_COLUMNS) == TaskState._fields
     for name in TaskState._fields:
         assert table.column(name) == [getattr(state, name) for state in states], name
+        if name != "comm":
+            assert list(table.array(name)) == [getattr(state, name) for state in states], name
     assert list(table.columns(*TaskState._fields)) == states
     with pytest.raises(KeyError):
         table.column("no such field")
+    with pytest.raises(KeyError):
+        table.array("comm")
 
 
 def test_a_selection_keeps_the_order(target: Callable[..., Target]) -> None:
@@ -74,7 +78,10 @@ def test_a_thousand_threads_in_one_pass(target: Callable[..., Target]) -> None:
     assert len(tids) == 1001
     with TaskReader() as reader:
         reader.ask(program.ns_inode, reader.own_level + 1)
-        assert set(reader.states().column("host_pid")) == tids
+        first = list(reader.states())  # grows as it is read
+        assert {state.host_pid for state in first} == tids
+        assert len(first) == 1001
+        assert [state.host_pid for state in reader.states()] == [state.host_pid for state in first]  # room from the start
         full = list(reader.full(registers=True, stacks=True).tasks())
     assert {task.state.host_pid for task in full} == tids
     assert len(full) == 1001
