@@ -42,6 +42,7 @@ _CHUNK = 32  # tasks in one bracket of a running system, at least
 _NARROW = 8  # and where something had moved before
 _LOOKS = 40  # at what moves, before it is called moving
 _PAUSE = 1e-3  # seconds; grows with every look
+_TAKEOVER = 12  # looks in which an execve by another thread, which has taken over the id, shows in exec_id
 _RISING = {"bracket", "ticks", "shown", "cputime"}
 #: What nobody but the task itself changes: where it did not run, a difference is one at the first look.
 _PRIVATE = {field.name for field in FIELDS if field.rule in {"userns", *_RISING} or field.name.startswith("cap_")}
@@ -60,10 +61,12 @@ class _Window(NamedTuple):
 class _Open:
     """A comparison that has not come to an end, and what was seen of it so far."""
 
-    __slots__ = ("always", "last", "looks")
+    __slots__ = ("always", "last", "looks", "suspect", "waited")
 
     def __init__(self) -> None:
         self.looks = 0
+        self.waited = 0
+        self.suspect: Sight | None = None  # a counter outside its bracket, to be reported unless exec_id moves
         self.last: Sight | None = None
         self.always = True  # the kernel's value stood still in every look, and the witness showed another one
 
@@ -272,6 +275,8 @@ class LiveCheck:
         judgement = judge(sight)
         if sight.old.exec_id != sight.new.exec_id and judgement.verdict == DISAGREE:
             judgement = Judgement(MOVED, judgement.rule)  # an execve by another thread, which took over the id
+        if check.field.rule in _RISING and not frozen:
+            sight, judgement = self._confirmed(identity, check, sight, judgement)
         final = judgement.verdict != MOVED
         if judgement.verdict == DISAGREE:
             final = frozen or check.field.rule in _RISING or (sight.steady and check.field.name in _PRIVATE)
@@ -283,6 +288,23 @@ class LiveCheck:
         one.looks += 1
         one.last = sight
         one.always &= judgement.verdict == DISAGREE
+
+    def _confirmed(self, identity: Identity, check: Check, sight: Sight, judgement: Judgement) -> tuple[Sight, Judgement]:
+        """A counter outside its bracket is reported a little later: where a thread takes over its leader's id by an execve,
+        the id and the start time are the leader's at once, and exec_id moves only when the execve succeeds."""
+        one = self._open.get(identity, {}).get(check)
+        if judgement.verdict == DISAGREE and (one is None or one.suspect is None):
+            one = self._reopen(identity, check)
+            one.suspect, one.waited = sight, 0
+        elif one is None or one.suspect is None:
+            return sight, judgement
+        elif sight.new.exec_id != one.suspect.new.exec_id:
+            one.suspect = None
+        else:
+            one.waited += 1
+            if one.waited == _TAKEOVER:
+                return one.suspect, Judgement(DISAGREE, judgement.rule)
+        return sight, Judgement(MOVED, judgement.rule)
 
     def _conclude(self, identity: Identity, check: Check, one: _Open) -> None:
         """The verdict on what never came to agree."""

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from cptbpf.conductors import crosscheck_hooks
-from cptbpf.conductors.crosscheck_values import CHECKS
+from cptbpf.conductors.crosscheck_live import LiveCheck
+from cptbpf.conductors.crosscheck_values import CHECKS, NOBODY
 from cptbpf.errors import TargetError
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS
 from cptbpf.kernel.proc_witness import ProcWitness
+from cptbpf.proc.witness import Shown
+from cptbpf.proc.witness import read as read_witness
 from tests.conductors.checks import assert_agreed, check, checked, disagreeing, of, under_mounts
 from tests.harness import Target, often, until
 
@@ -115,6 +118,25 @@ def test_turmoil_by_each_hook(target: Callable[..., Target], monkeypatch: pytest
         report = check(one, freeze=False)
         assert_agreed(report)
         assert report.summary.hook == hook
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_a_counter_of_a_thread_that_takes_over_its_leaders_id(target: Callable[..., Target], executed: bool) -> None:
+    """The kernel gives it the leader's id before it counts the execve: until that shows, its counters look wrong."""
+    one = target("sleeper")
+    with LiveCheck(f"pid:[{one.ns_inode}]", None) as live:
+        found = live._pass()
+        identity, task = next((key, task) for key, task in found.tasks.items() if key[0] == one.host_pid)
+        later = task._replace(state=task.state._replace(exec_id=task.state.exec_id + executed))
+        shown = read_witness(one.host_pid, one.host_pid, ("status",))
+        assert isinstance(shown, Shown)
+        wrong = shown.raw["status"].replace(b"voluntary_ctxt_switches:\t", b"voluntary_ctxt_switches:\t9")  # type: ignore[union-attr]
+        context, checks = live._frame.context((found, found), NOBODY), [one for one in CHECKS if one.field.name == "nvcsw"]
+        live._judge_all(task, task, Shown(one.host_pid, one.host_pid, {"status": wrong}), context, False, checks)
+        assert not list(live.results()), "not yet"
+        while identity in live._open:
+            live._judge_all(later, later, shown, context, False, checks)
+        assert [(result.field, result.verdict) for result in live.results()] == [("nvcsw", "agree" if executed else "disagree")]
 
 
 def lying(tmp_path: Path, target: Target, old: bytes, new: bytes, name: str = "status", tid: int = 0) -> dict[str, str]:
