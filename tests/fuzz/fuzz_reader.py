@@ -12,11 +12,12 @@ import json
 import sys
 from hashlib import sha256
 from pathlib import Path
-from zlib import crc32
 
 import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.fuzz.target import fuzz, repair_meta
 
 with atheris.instrument_imports(include=["cptbpf"]):
     from cptbpf.errors import ImageError
@@ -45,13 +46,7 @@ with atheris.instrument_imports(include=["cptbpf"]):
 def repaired(data: bytes) -> bytes:
     """The file with META's checksum and the digest made right, as far as it has both."""
     body = bytearray(data[:-32])
-    meta = int.from_bytes(body[4:8], "little")
-    meta += -meta % 8
-    end = meta + int.from_bytes(body[meta : meta + 8], "little")
-    if meta + META_CRC_OFFSET + 4 <= end <= len(body):
-        at = meta + META_CRC_OFFSET
-        body[at : at + 4] = bytes(4)
-        body[at : at + 4] = crc32(body[meta:end]).to_bytes(4, "little")
+    repair_meta(body, META_CRC_OFFSET)
     return bytes(body) + sha256(body).digest()
 
 
@@ -89,15 +84,5 @@ def seeds() -> list[bytes]:
     return [encode_image(Image(Head(1), meta, tasks, Trailer(len(tasks), 1, entries))) for tasks in sets]
 
 
-def main() -> None:
-    """Write the seeds into the first corpus directory, then fuzz."""
-    corpus = next((Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")), None)
-    if corpus is not None and corpus.is_dir():
-        for seed in seeds():
-            (corpus / sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(check, seeds())
