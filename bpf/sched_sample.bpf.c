@@ -27,6 +27,7 @@
 
 #define TASK_DEAD 0x80			/* linux/sched.h: a macro; its value since 4.14 */
 #define MAX_WATCHES 65536		/* of the hash */
+#define LONGEST_TICK 10000000		/* ns: HZ is at least 100 */
 #define EXIT_STATES 0x30		/* EXIT_DEAD | EXIT_ZOMBIE */
 #define NO_SIGNAL 0xffffffffU		/* exit_signal of what is no leader */
 
@@ -41,6 +42,7 @@ struct task_ids {			/* the ids of struct task_record, in its order */
 struct watch {
 	u64 cred;			/* address of its credentials when it was last reported */
 	u64 due;			/* of its next report, ns */
+	u64 tick;			/* jiffies, while that is not due */
 	u32 flags;
 	u32 old_pid;			/* of a failed exec that changed its id */
 	u32 exec_id;			/* of the last exec that was told */
@@ -271,6 +273,7 @@ static __always_inline void reported(struct watch *watch, u64 cred, u64 now)
 {
 	watch->cred = cred;
 	watch->due = now + options().interval;
+	watch->tick = 0;
 	watch->flags &= ~WATCH_MOVED;
 }
 
@@ -315,12 +318,25 @@ static __always_inline bool new_credentials(struct task_struct *task, struct wat
 	return watch->cred != (u64)FOLLOW(task->real_cred) && watch->exec_id == (u32)FOLLOW(task->self_exec_id);
 }
 
+/* Whether it is time. Reading the clock can cost more than all the rest of a switch: a task does so once in a tick. */
+static __always_inline bool has_come(struct watch *watch)
+{
+	u64 now, tick = bpf_jiffies64();
+
+	if (watch->tick == tick)
+		return false;
+	now = bpf_ktime_get_ns();
+	if (now + LONGEST_TICK < watch->due)
+		watch->tick = tick;
+	return now >= watch->due;
+}
+
 /* Whether a task that ran has to be reported now; where not, that it ran is kept. */
 static __always_inline bool due(struct task_struct *task, struct watch *watch)
 {
 	struct sample_stats *mine;
 
-	if (new_credentials(task, watch) || bpf_ktime_get_ns() >= watch->due)
+	if (new_credentials(task, watch) || has_come(watch))
 		return true;
 	if (!(watch->flags & WATCH_MOVED)) {
 		watch->flags |= WATCH_MOVED;

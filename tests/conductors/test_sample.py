@@ -77,14 +77,15 @@ def test_nobody_is_missing_or_told_twice_in_a_storm(target: Start, kind: str) ->
                     assert known.setdefault(task.pid, task.start_boottime) == task.start_boottime
         assert sampler.dropped == 0
         storm.kill(19)  # SIGSTOP: it stands still
-        until(lambda: storm.status("State")[0] == "T", "the stop")
+        until(lambda: storm.status("State")[0] == "T", "the stop", 60)
+        until(lambda: not sampler.poll(0.02), "the rest of what it did", 120)
 
         def settled() -> bool:
-            sampler.poll(0.02)
+            told = sampler.poll(0.02)
             seen = {state.pid for state in tasks(pidns=f"/proc/{storm.host_pid}/ns/pid") if not state.state & 0x30}
-            return seen == {state.pid for state in sampler.tasks() if not state.state & 0x30}
+            return not told and seen == {state.pid for state in sampler.tasks() if not state.state & 0x30}
 
-        until(settled, "the same as a pass shows")
+        until(settled, "the same as a pass shows", 60)
 
 
 def test_a_thread_that_executes_is_followed_through_its_change_of_id(target: Start) -> None:
