@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cptbpf.conductors import crosscheck_hooks
-from cptbpf.conductors.crosscheck_live import LiveCheck
-from cptbpf.conductors.crosscheck_values import CHECKS, NOBODY
+from cptbpf.conductors.crosscheck import hooks
+from cptbpf.conductors.crosscheck.live import LiveCheck
+from cptbpf.conductors.crosscheck.values import CHECKS, NOBODY
 from cptbpf.errors import TargetError
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS
 from cptbpf.kernel.proc_witness import ProcWitness
@@ -112,7 +112,7 @@ def test_turmoil(target: Callable[..., Target], freeze: bool) -> None:
 @pytest.mark.parametrize("hook", ["fentry", "kprobe"])
 def test_turmoil_by_each_hook(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
     """The same with the functions that render /proc hooked: whichever the check would take by itself, either agrees."""
-    monkeypatch.setattr(crosscheck_hooks, "ProcWitness", partial(ProcWitness, hook=hook))
+    monkeypatch.setattr(hooks, "ProcWitness", partial(ProcWitness, hook=hook))
     one = target("turmoil")
     for _ in range(RUNS):
         report = check(one, freeze=False)

@@ -10,7 +10,7 @@ import pytest
 
 import cptbpf
 from cptbpf.conductors.crosscheck import Report
-from cptbpf.conductors.crosscheck_fpu import compare_fpu
+from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.image import model
 from cptbpf.image.reader import parse
 from cptbpf.image.writer import ImageWriter

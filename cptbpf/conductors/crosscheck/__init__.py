@@ -103,14 +103,14 @@ def crosscheck(
     if (pidns is not None) + (pid is not None) + (file is not None) != 1:
         raise TargetError("name one target: a pid namespace, a process or an image", "give --pidns NS, --pid PID or FILE")
     if file is not None:
-        from cptbpf.conductors.crosscheck_image import check_image
+        from cptbpf.conductors.crosscheck.image import check_image
         from cptbpf.image.reader import load
 
         image = load(file)
         names = {task.task.pid: task.task.comm.partition(b"\0")[0] for task in image.tasks}
         return _report(check_image(image), names, "image", len(names), started)
-    from cptbpf.conductors.crosscheck_live import LiveCheck
-    from cptbpf.conductors.crosscheck_tasks import strays
+    from cptbpf.conductors.crosscheck.live import LiveCheck
+    from cptbpf.conductors.crosscheck.tasks import strays
     from cptbpf.proc import capabilities
 
     if freeze:

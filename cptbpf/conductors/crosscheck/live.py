@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-from cptbpf.conductors import crosscheck_registers as registers
 from cptbpf.conductors.crosscheck import KEPT_MOVING, Result
-from cptbpf.conductors.crosscheck_hooks import NOT_HOOKED, Hooks, Rendered
-from cptbpf.conductors.crosscheck_values import (
+from cptbpf.conductors.crosscheck import registers as registers
+from cptbpf.conductors.crosscheck.hooks import NOT_HOOKED, Hooks, Rendered
+from cptbpf.conductors.crosscheck.values import (
     CHECKS,
     FILES,
     NOBODY,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from cptbpf.conductors.crosscheck import Stray
-from cptbpf.conductors.crosscheck_values import Identity, decode
+from cptbpf.conductors.crosscheck.values import Identity, decode
 from cptbpf.conductors.target import Target, below
 from cptbpf.kernel.tasks import FullTask, TaskReader
 from cptbpf.proc import listed, namespaces

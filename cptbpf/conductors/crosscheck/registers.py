@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cptbpf.conductors.crosscheck import Result
-from cptbpf.conductors.crosscheck_fpu import compare_fpu
-from cptbpf.conductors.crosscheck_values import exported
+from cptbpf.conductors.crosscheck.fpu import compare_fpu
+from cptbpf.conductors.crosscheck.values import exported
 from cptbpf.conductors.merge import kernel_registers
 from cptbpf.cpu import layout
 from cptbpf.fields import BY_NAME, REGISTERS, Field

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cptbpf.conductors.crosscheck import Result
-from cptbpf.conductors.crosscheck_fpu import compare_fpu
+from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.fields import BY_NAME, FIELDS, REGISTERS, group
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.image.model import ABSENT, Image, Meta, TaskImage, X86_64Regs, X86Regs
