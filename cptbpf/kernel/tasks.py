@@ -123,6 +123,7 @@ class RawTask(NamedTuple):
     chunk: bytes
     at: int
     end: int
+    pid: int
     host_pid: int
     host_tgid: int
     host_rppid: int
@@ -157,7 +158,7 @@ def _picker(*names: str) -> struct.Struct:
     return struct.Struct("".join(codes))
 
 
-_KEY = _picker("host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")
+_KEY = _picker("pid", "host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")
 
 
 def _end(chunk: bytes, at: int) -> int:

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-from cptbpf.conductors.crosscheck import KEPT_MOVING, Result
-from cptbpf.conductors.crosscheck import registers as registers
+from cptbpf.conductors.crosscheck import KEPT_MOVING, Result, registers
 from cptbpf.conductors.crosscheck.hooks import NOT_HOOKED, Hooks, Rendered
 from cptbpf.conductors.crosscheck.values import (
     CHECKS,
@@ -40,6 +39,7 @@ from cptbpf.trace.freezer import Freezer
 _TRACED = 0x08  # __TASK_TRACED
 _CHUNK = 32  # tasks in one bracket of a running system, at least
 _NARROW = 8  # and where something had moved before
+_PASSES = 32  # at most, in one look at everybody: else the time would grow with the square of the tasks
 _LOOKS = 40  # at what moves, before it is called moving
 _PAUSE = 1e-3  # seconds; grows with every look
 _TAKEOVER = 12  # looks in which an execve by another thread, which has taken over the id, shows in exec_id
@@ -167,7 +167,7 @@ class LiveCheck:
             raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
         self._seen |= first.tasks.keys()
         identities = list(first.tasks)
-        size = max(_CHUNK, len(identities) // 32)
+        size = max(_CHUNK, len(identities) // _PASSES)
         for at in range(0, len(identities), size):
             wanted = dict.fromkeys(identities[at : at + size], CHECKS)
             first = self._bracket(first, wanted)
@@ -181,8 +181,9 @@ class LiveCheck:
                 return
             time.sleep(_PAUSE * look)
             first = self._pass()
-            for at in range(0, len(waiting), _NARROW):
-                wanted = {identity: tuple(self._open[identity]) for identity in waiting[at : at + _NARROW]}
+            size = max(_NARROW, len(waiting) // _PASSES)
+            for at in range(0, len(waiting), size):
+                wanted = {identity: tuple(self._open[identity]) for identity in waiting[at : at + size]}
                 first = self._bracket(first, wanted)
         for identity, checks in self._open.items():
             for check, open_check in checks.items():
@@ -220,7 +221,7 @@ class LiveCheck:
             seen = shown[identity] = witness.read(identity[0], task.state.host_tgid, self.hooks.plain(files))
             if isinstance(seen, witness.Shown):
                 rendered[identity] = self.hooks.read(seen, files)
-        outside = self._parents(before.parents_outside())
+        outside = self._parents(before.parents_outside)
         after = self._pass()
         context = self._frame.context((before, after), outside)
         for identity in wanted:

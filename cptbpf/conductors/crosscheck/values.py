@@ -1,7 +1,7 @@
 """The two sides of a check: what a kernel pass says of a field, and what has to be known to compare it."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, Field
 from cptbpf.image.flags import encode_task_flags, timespec_export
 from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskState
-from cptbpf.kernel.tasks import FullPass, FullTask
+from cptbpf.kernel.tasks import FullPass, FullTask, RawTask
 from cptbpf.proc import namespaces, witness
 from cptbpf.rules import Context
 
@@ -92,28 +92,49 @@ def exported_witness(field: Field, value: Any) -> Any:
     return exported(field, value)
 
 
+class Tasks(Mapping[Identity, FullTask]):
+    """The tasks of a pass, each decoded when it is asked for: a bracket is about some of them."""
+
+    def __init__(self, raw: Mapping[Identity, RawTask]) -> None:
+        self._raw = raw
+        self._decoded: dict[Identity, FullTask] = {}
+
+    def __getitem__(self, identity: Identity) -> FullTask:
+        task = self._decoded.get(identity)
+        if task is None:
+            task = self._decoded[identity] = self._raw[identity].decoded()
+        return task
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._raw
+
+    def __iter__(self) -> Iterator[Identity]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+
 class Pass(NamedTuple):
-    """One kernel pass: the tasks of the target, and who else is in its namespace."""
+    """One kernel pass: the tasks of the target, and who else is in its namespace. ``parents_outside`` are parents that the pass
+    did not show, by their ids in cptbpf's own namespace."""
 
     tasks: Mapping[Identity, FullTask]
     groups: Mapping[int, int]
     pids: Mapping[int, int]
-
-    def parents_outside(self) -> set[int]:
-        """Parents that the pass did not show, by their ids in cptbpf's own namespace."""
-        named = {task.state.host_rppid for task in self.tasks.values()}
-        return named - self.groups.keys() - {0}
+    parents_outside: Collection[int]
 
 
 def decode(full: FullPass, target: Target, present: Collection[int] | None = None) -> Pass:
     """A full pass; ``present`` are the tasks that belong to the target where that is known already."""
-    everyone = list(full.tasks())
-    groups = {task.state.host_pid: task.state.host_tgid for task in everyone}
-    pids = {task.state.host_pid: task.state.pid for task in everyone}
+    everyone = list(full.raw())
+    groups = {task.host_pid: task.host_tgid for task in everyone}
+    pids = {task.host_pid: task.pid for task in everyone}
     if present is None and target.root:
-        present = below(target.root, ((t.state.host_pid, t.state.host_tgid, t.state.host_rppid) for t in everyone))
-    inside = everyone if present is None else [task for task in everyone if task.state.host_pid in present]
-    return Pass({(task.state.host_pid, task.state.start_boottime): task for task in inside}, groups, pids)
+        present = below(target.root, ((task.host_pid, task.host_tgid, task.host_rppid) for task in everyone))
+    inside = everyone if present is None else [task for task in everyone if task.host_pid in present]
+    outside = {task.host_rppid for task in inside} - groups.keys() - {0}
+    return Pass(Tasks({(task.host_pid, task.start_boottime): task for task in inside}), groups, pids, outside)
 
 
 def steady(before: FullTask, after: FullTask) -> bool:
