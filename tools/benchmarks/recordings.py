@@ -30,15 +30,19 @@ def run(quick: bool) -> Iterator[Row]:
 def _written(crowd: Target, file: str, seconds: int) -> Iterator[Row]:
     with Sampler(pidns=crowd.ns_inode, interval=_INTERVAL) as sampler:
         recorder = Recorder(sampler, file)
+        left = len(crowd.members())
+        while left > 0:  # everyone, once
+            batch = sampler.poll()
+            recorder.take(batch)
+            left -= len(batch)
         started, used = time.monotonic(), time.process_time()
         for batch in sampler.batches(seconds):
             recorder.take(batch)
+        share = (time.process_time() - used) / (time.monotonic() - started)
         tasks, size = len(sampler.tasks()), recorder.finish()
-        share = (time.process_time() - used) / (time.monotonic() - started) * 100
     each = size / (tasks * seconds / _INTERVAL)
-    yield Row(
-        _GROUP, "written", tasks, 0, note=f"{each:.2f} bytes a task and sample; {share:.1f} % of a cpu", goal="<= 40 bytes"
-    )
+    yield Row(_GROUP, "written", tasks, 0, note=f"{each:.2f} bytes a task and sample", goal="<= 40 bytes")
+    yield Row(_GROUP, "sampler and recorder, cpu per second", tasks, share, goal="< 30 ms")
 
 
 def _read(file: str) -> Iterator[Row]:
