@@ -195,10 +195,8 @@ def _summary(counts: "Counter[str]", lost: int, seconds: float, used: float) -> 
         return
     from cptbpf.cli.text import plural
 
-    nouns = {"sample": "sample", "fork": "fork", "exec": "exec", "exit": "exit", "cred": "change of credentials"}
-    told = ", ".join(
-        plural(counts[event], noun) if event != "cred" else f"{counts[event]} of credentials" for event, noun in nouns.items()
-    )
+    nouns = {"sample": "sample", "fork": "fork", "exec": "exec", "exit": "exit", "cred": "change"}
+    told = ", ".join(plural(counts[event], noun) for event, noun in nouns.items()) + " of credentials"
     share = used / seconds * 100 if seconds else 0.0
     gaps = f"lost {plural(lost, 'report')}" if lost else "nothing lost"
     sys.stderr.write(f"{told}; {gaps}; {seconds:.1f} s, {share:.1f} % of a cpu\n")

@@ -174,3 +174,31 @@ def test_ends_with_its_namespace(target: Start, tmp_path: Path) -> None:
     with Recording(path) as recording:
         assert recording.at(recording.span()[1].until).tasks == ()
         assert recording.ending is None or recording.ending.how == CLEAN
+
+
+_FULL = """
+mount -t tmpfs -o size=96k,mode=700 full "$1" || exit 99
+"$2" sample --pidns "$3" -o "$1/a.cpt" --interval 1ms
+echo "status $?" >&2
+cp "$1/a.cpt" "$4"
+"""
+
+
+def test_a_full_disk_ends_it_with_a_message_and_what_there_is_can_be_read(target: Start, tmp_path: Path) -> None:
+    """On a file system of its own, that only this command sees."""
+    mounted, kept = tmp_path / "mounted", tmp_path / "kept.cpt"
+    mounted.mkdir()
+    storm = target("forkstorm", "fork")
+    arguments = map(str, (mounted, PROGRAM, f"pid:[{storm.ns_inode}]", kept))
+    command = ["unshare", "--mount", "sh", "-c", _FULL, "sh", *arguments]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120 * SLOWNESS, check=True).stderr
+    message, remedy, status = said.splitlines()
+    assert message == f"cptbpf: cannot write '{mounted}/a.cpt': No space left on device"
+    assert remedy == f"it ends with its last whole group, at byte {length(kept)}, and can be read"
+    assert status == "status 2"
+    with Recording(kept) as recording:
+        events = list(replayed(recording))
+        assert recording.ending and (recording.ending.how, recording.ending.offset) == (CUT, length(kept))
+        assert sum(isinstance(event, Exit) for event in events) > 5
+        assert recording.at(recording.span()[1].until).tasks
+    assert os.listdir(mounted) == []
