@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cptbpf.conductors.target import Target, members, own_tasks
 from cptbpf.kernel.tasks import FullPass, TaskReader, TaskTable
 from cptbpf.proc.system import Clocks, clocks
+from cptbpf.trace import xstate
 from cptbpf.trace.freezer import Freezer
 
 #: Looks at what stands still: who is there, and who of them was seized, by host pid. It may use ptrace(2).
@@ -51,6 +52,7 @@ def frozen_window(
     """
     watch = _Watch(reader, freezer, target)
     watch.seize_all()
+    reader.prepare(watch.count + watch.count // 8 + 8, xstate.layout().head)
     deadline = time.monotonic() + timeout
     freezer.interrupt(watch.seized)
     pause = _PAUSE_MIN
@@ -85,6 +87,7 @@ class _Watch:
         self._freezer = freezer
         self._target = target
         self._start: dict[int, int] = {}  # of seized tasks: start_boottime, which with the tid is their identity
+        self.count = 0  # of tasks in the last pass
         self.refused: dict[int, int] = {}
         self.own: set[int] = set()
         self.present: set[int] = set()
@@ -117,6 +120,7 @@ class _Watch:
 
     def _belonging(self, table: TaskTable) -> set[int]:
         pids = set(table.column("host_pid"))
+        self.count = len(pids)
         inside = members(table, self._target)
         self.present = pids if inside is None else pids & inside
         self.own |= own_tasks(table)

@@ -117,7 +117,7 @@ def snapshot(
 def _frozen(reader: TaskReader, target: Target, registers: str, timeout: float) -> _Capture:
     """Pass A, then the window with passes B and C."""
     before = {task.identity: task for task in reader.full(stacks=True).raw()}
-    freezer = Freezer()
+    freezer = Freezer(registers == "ptrace")
     window = freezer.run(lambda: frozen_window(reader, freezer, target, registers, timeout))
     inside = members(window.c, target)
     tasks = [task for task in window.b.raw() if inside is None or task.host_pid in inside]

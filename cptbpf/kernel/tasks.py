@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs, record
 from cptbpf.kernel.record import TASK_COLUMNS, TASK_EXTRA, TASK_RECORD, TaskExtra, TaskState, task_extra
+from cptbpf.kernel.room import READ, Room
 
 T = TypeVar("T")
 
 _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
+_ARRAYS = 64  # bytes of levels and groups that a task has, as a rule
 _AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # uapi/linux/auxvec.h, asm/hwcap2.h
-_READ = 1 << 16  # more than the iterator's own buffer: a read then ends at the end of a task
 
 
 # TaskState._make without its check of the length, which the struct sees to: a third of the time that an object costs
@@ -98,7 +99,7 @@ _TAILS = struct.Struct("=8xIIII")  # levels, groups, stack, xstate of struct tas
 class FullPass:
     """The raw stream of a full pass: kept as it was read, decoded after the thaw."""
 
-    def __init__(self, chunks: list[bytes]) -> None:
+    def __init__(self, chunks: list[memoryview]) -> None:
         self._chunks = chunks
 
     def tasks(self) -> Iterator[FullTask]:
@@ -120,7 +121,7 @@ class FullPass:
 class RawTask(NamedTuple):
     """One task of a full pass as it was read, with what it is looked up and put in order by."""
 
-    chunk: bytes
+    chunk: memoryview
     at: int
     end: int
     pid: int
@@ -137,7 +138,7 @@ class RawTask(NamedTuple):
 
     def record(self) -> bytes:
         """The bytes of its struct task_record."""
-        return self.chunk[self.at : self.at + TASK_RECORD.size]
+        return bytes(self.chunk[self.at : self.at + TASK_RECORD.size])
 
     def state(self) -> TaskState:
         """Its struct task_record."""
@@ -161,7 +162,7 @@ def _picker(*names: str) -> struct.Struct:
 _KEY = _picker("pid", "host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")
 
 
-def _end(chunk: bytes, at: int) -> int:
+def _end(chunk: memoryview, at: int) -> int:
     levels, groups, stack, xstate = _TAILS.unpack_from(chunk, at + TASK_RECORD.size)
     end: int = at + TASK_RECORD.size + TASK_EXTRA.size + 8 * levels + (4 * groups + 7 & ~7) + 8 * stack + xstate
     if end > len(chunk):
@@ -169,7 +170,7 @@ def _end(chunk: bytes, at: int) -> int:
     return end
 
 
-def _full_task(chunk: bytes, at: int, end: int) -> FullTask:
+def _full_task(chunk: memoryview, at: int, end: int) -> FullTask:
     state = TaskState._make(TASK_RECORD.unpack_from(chunk, at))
     at += TASK_RECORD.size
     extra = task_extra(chunk, at)
@@ -181,7 +182,7 @@ def _full_task(chunk: bytes, at: int, end: int) -> FullTask:
     stack = struct.unpack_from(f"={extra.stack}Q", chunk, at)
     at += 8 * extra.stack
     levels = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    return FullTask(state, extra, levels, groups, stack, memoryview(chunk)[at:end])
+    return FullTask(state, extra, levels, groups, stack, chunk[at:end])
 
 
 class TaskReader:
@@ -201,7 +202,7 @@ class TaskReader:
         self._padding = bytes(bpf.map_value_size(self._readers) - record.READER_REQUEST.size)
         self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
         self._target = (0, 0)
-        self._expected = 0  # bytes of a pass over the same tasks
+        self._room = Room()
         self.own_level = self.identity()[1]
 
     def __enter__(self) -> "TaskReader":
@@ -212,24 +213,27 @@ class TaskReader:
 
     def close(self) -> None:
         """Closes the descriptors; the pins stay."""
+        self._room.clear()
         for descriptor in (self._states, self._full, self._readers):
             os.close(descriptor)
 
     def ask(self, inode: int, level: int) -> None:
         """Names the pid namespace that passes are about: its inode number, and its level counted from the initial one."""
         self._target = (inode, level)
-        self._expected = 0
+        self._room.expected = 0
+
+    def prepare(self, tasks: int, xstate: int) -> None:
+        """Takes memory for a full pass over about so many tasks, with ``xstate`` bytes of FPU area each, before they stop."""
+        self._room.prepare(tasks * (TASK_RECORD.size + TASK_EXTRA.size + _ARRAYS + xstate))
 
     def states(self) -> TaskTable:
         """One pass of task_iter.bpf.c."""
-        data = self._asked(0, lambda: _whole(self._states, self._expected))
-        self._expected = len(data)
-        return TaskTable(data)
+        return TaskTable(self._asked(0, lambda: _drain(self._states, self._room.whole)))
 
     def full(self, registers: bool = False, stacks: bool = False) -> FullPass:
         """One pass of task_regs.bpf.c, with the user registers and FPU areas, or the kernel stacks, of every task."""
         flags = registers * (record.READER_REGS | _without_fsgsbase()) | stacks * record.READER_STACK
-        return FullPass(self._asked(flags, lambda: _drain(self._full)))
+        return FullPass(self._asked(flags, lambda: _drain(self._full, self._room.pieces)))
 
     def request(self, flags: int = 0) -> bytes:
         """What :meth:`ask` named, as the struct reader_request that leads a reader's entry in a map."""
@@ -272,7 +276,7 @@ class TaskReader:
         """The calling thread's bpf_get_current_pid_tgid(), by which programs know it, and the level of its pid namespace."""
         if self._initial:
             return os.getpid() << 32 | threading.get_native_id(), 0
-        answer = b"".join(_drain(self._states))
+        answer = _drain(self._states, lambda descriptor: os.read(descriptor, READ))
         _, level, tid = record.READER_IDENTITY.unpack(answer)
         return tid, level
 
@@ -282,28 +286,9 @@ def _without_fsgsbase() -> int:
     return 0 if bpf.auxiliary(_AT_HWCAP2) & _HWCAP2_FSGSBASE else record.READER_NO_FSGSBASE
 
 
-def _drain(link: int) -> list[bytes]:
+def _drain(link: int, read: Callable[[int], T]) -> T:
     descriptor = bpf.iter_create(link)
     try:
-        return list(iter(lambda: os.read(descriptor, _READ), b""))
+        return read(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _whole(link: int, expected: int) -> bytearray:
-    """As one piece, without the pieces: to join them takes as long as the kernel's pass where there are many tasks."""
-    data, end = bytearray(max(expected, _READ) + _READ), 0
-    descriptor = bpf.iter_create(link)
-    try:
-        while True:
-            if len(data) - end < _READ:
-                data += bytes(len(data))
-            with memoryview(data) as view, view[end:] as room:
-                count = os.readv(descriptor, [room])
-            if not count:
-                break
-            end += count
-    finally:
-        os.close(descriptor)
-    del data[end:]
-    return data
