@@ -209,7 +209,6 @@ class Recording:
         offset, chain = (self._first, self._start_chain) if start is None else (start.offset, start.chain)
         count = 0
         while True:
-            self._size = max(self._size, os.fstat(self._fd).st_size)
             try:
                 sample = self._sample(offset, chain, count if start is None else None, digest)
             except _End as end:
@@ -221,9 +220,8 @@ class Recording:
             count += 1
 
     def _sample(self, offset: int, chain: int, count: int | None, digest: Any) -> Sample:
-        left = self._size - offset
         size = layout.SAMPLE.size
-        data = self._read(offset, min(left, size))
+        data = self._read(offset, min(self._left(offset, size), size))
         if not data:
             raise _End(CUT, offset, "it ends without a TRAILER: it is still being written, or its writer was killed")
         if len(data) >= 16:
@@ -239,9 +237,15 @@ class Recording:
             raise _End(DAMAGED, offset, "it is damaged: the head of a group is not what was written")
         if not length + layout.CHECK.size <= sample.size <= _MAX_GROUP or sample.size & 7 or length & 7 or length < hdrlen:
             raise _End(DAMAGED, offset, f"it is damaged: a group of {sample.size} bytes")
-        if sample.size > left:
+        if sample.size > self._left(offset, sample.size):
             raise _End(CUT, offset, "it ends within a group")
         return sample
+
+    def _left(self, offset: int, wanted: int) -> int:
+        """How many bytes there are from there on: a file that is being written grows."""
+        if self._size - offset < wanted:
+            self._size = max(self._size, os.fstat(self._fd).st_size)
+        return self._size - offset
 
     def _zeros(self, offset: int) -> bool:
         while data := self._read(offset, _CHUNK):
@@ -252,7 +256,7 @@ class Recording:
 
     def _trailer(self, found: Found, offset: int, count: int | None, digest: Any) -> NoReturn:
         """The TRAILER: what it says must be true where all before it was read."""
-        left = self._size - offset
+        left = self._left(offset, found.length)
         if (
             found.length & 7
             or not found.hdrlen + DIGEST_SIZE <= found.length <= _MAX_META
