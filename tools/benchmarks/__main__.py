@@ -1,48 +1,77 @@
 """tools/bench: runs the benchmarks and shows their results."""
 
 import json
+import os
 import platform
+import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from tools.benchmarks import commands, files, growth, recordings, sampling, state, window
-from tools.benchmarks.measure import Row
+from cptbpf.errors import CptbpfError
+from tools.benchmarks import files, growth, peers, perf_sched, recordings, sampling, show, state, window
+from tools.benchmarks.measure import Row, met
 
 _GROUPS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "state": state.run,
     "window": window.run,
-    "command": commands.run,
+    "peers": peers.run,
     "growth": growth.run,
     "files": files.run,
     "sampling": sampling.run,
+    "perf": perf_sched.run,
     "recordings": recordings.run,
 }
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--quick", is_flag=True, help="Fewer tasks and rounds: a smoke test, not a measurement.")
 @click.option("--only", type=click.Choice(list(_GROUPS)), multiple=True, help="Only this group; may be given again.")
-@click.option("--plots", type=click.Path(file_okay=False), help="Write plots as SVG into this folder (needs matplotlib).")
-def main(as_json: bool, quick: bool, only: tuple[str, ...], plots: str | None) -> None:
-    """Compare cptbpf with its peers on this machine. Ratios are medians over rounds in which all ways took turns."""
-    console = Console(stderr=as_json)
+@click.option(
+    "--plots", type=click.Path(file_okay=False), help="Write plots as PNG and SVG into this folder (needs matplotlib)."
+)
+def main(as_json: bool, as_markdown: bool, quick: bool, only: tuple[str, ...], plots: str | None) -> None:
+    """Compare cptbpf with its peers on this machine, as ratios within one run.
+
+    All ways take turns, and each counts by its best round. Needs root; what a peer needs and has not is skipped and said.
+    """
+    if plots:
+        from tools.benchmarks import plots as drawing
+
+        drawing.require()
+    console = Console(stderr=as_json or as_markdown)
     found: list[Row] = []
+    began, load = time.monotonic(), os.getloadavg()[0]
     for name in only or _GROUPS:
         with console.status(f"measuring: {name}"):
-            found += _GROUPS[name](quick)
+            rows = list(_GROUPS[name](quick))
+        found += rows
+        if not (as_json or as_markdown):
+            show.terminal(console, rows)
+    machine = {
+        "kernel": platform.release(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "seconds": round(time.monotonic() - began),
+    }
+    said = (
+        f"Linux {machine['kernel']}, {machine['processor']}, Python {machine['python']}; load {load:.1f} before and "
+        f"{os.getloadavg()[0]:.1f} after; {machine['seconds']} s"
+    )
     if as_json:
-        machine = {"kernel": platform.release(), "processor": _processor(), "python": platform.python_version()}
-        print(json.dumps({"machine": machine, "rows": [row._asdict() for row in found]}, indent=1))
+        print(json.dumps({"machine": machine, "rows": [{**row._asdict(), "met": met(row)} for row in found]}, indent=1))
+    elif as_markdown:
+        print(f"{said}.\n\n{show.markdown(found)}", end="")
     else:
-        _show(console, found)
+        console.print(said, highlight=False)
     if plots:
-        from tools.benchmarks.plots import draw
-
-        draw(found, plots)
+        drawing.draw(found, plots)
 
 
 def _processor() -> str:
@@ -51,17 +80,20 @@ def _processor() -> str:
     return f"{len(names)} x {names[0]}" if names else ""
 
 
-def _show(console: Console, found: list[Row]) -> None:
-    console.print(f"Linux {platform.release()}, {_processor()}, python {platform.python_version()}", highlight=False)
-    for group in dict.fromkeys(row.group for row in found):
-        table = Table("way", "tasks", "time", "per task", "ratio", "goal", "note", title=group, title_justify="left")
-        for row in (row for row in found if row.group == group):
-            per = f"{row.seconds / row.tasks * 1e6:.2f} µs" if row.tasks and row.seconds else ""
-            ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
-            time = f"{row.seconds * 1e3:.2f} ms" if row.seconds else ""
-            table.add_row(row.what, f"{row.tasks:,}", time, per, ratio, row.goal, row.note)
-        console.print(table)
+def _end(number: int, frame: object) -> None:
+    """As Ctrl-C does: so that what was started ends on the way out."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    main()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
+    try:
+        main(standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit("tools/bench: interrupted")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CptbpfError as error:
+        sys.exit(f"tools/bench: {error}" + (f"\n{error.remedy}" if error.remedy else ""))

@@ -1,16 +1,16 @@
 """The tasks that are looked at: started in a pid namespace of their own, gone with the ``with`` block."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.harness import Target, build
 
 
 @contextmanager
-def threads(count: int, name: str = "threads") -> Iterator[Target]:
-    """A process with ``count`` sleeping threads beside its first one."""
-    target = Target([str(build(name)), str(count)], 1, False, True, ())
+def threads(count: int, name: str = "threads", namespace: bool = True) -> Iterator[Target]:
+    """A process with ``count`` sleeping threads beside its first one, in a pid namespace of its own unless that is False."""
+    target = Target([str(build(name)), str(count)], int(namespace), False, True, ())
     try:
         yield target
     finally:
@@ -28,10 +28,24 @@ def processes(count: int) -> Iterator[Target]:
         target.close()
 
 
-def read_proc(pid: int) -> None:
-    """Reads stat and status of every thread of a process, and does not even parse them."""
+def gap(target: Target) -> float:
+    """The longest time in seconds between two looks of a ``clockwatch`` at the clock since this was last asked."""
+    target.say("gap")
+    return int(target.read_line().split()[1]) / 1e9
+
+
+#: What a record of cptbpf holds stands in these files of each thread.
+FILES = ("stat", "status", "io", "schedstat", "cgroup")
+LINKS = ("mnt", "uts", "ipc", "net", "cgroup", "time", "time_for_children", "pid", "pid_for_children", "user")
+
+
+def read_proc(pid: int, files: Sequence[str] = ("stat", "status"), links: Sequence[str] = ()) -> None:
+    """Reads files and namespace links of every thread of a process, and does not even parse them."""
     folder = f"/proc/{pid}/task"
     for tid in os.listdir(folder):
-        for name in ("stat", "status"):
-            with open(f"{folder}/{tid}/{name}", "rb", buffering=0) as stream:
-                stream.read(8192)
+        for name in files:
+            descriptor = os.open(f"{folder}/{tid}/{name}", os.O_RDONLY)
+            os.read(descriptor, 8192)
+            os.close(descriptor)
+        for name in links:
+            os.readlink(f"{folder}/{tid}/ns/{name}")

@@ -22,6 +22,6 @@ def run(quick: bool) -> Iterator[Row]:
         image = load(file)
         taken = rounds({"read": timed(lambda: load(file)), "pack": timed(lambda: encode_image(image))}, 7)
         for name, seconds in taken.items():
-            middle = sorted(seconds)[len(seconds) // 2]
-            yield Row(_GROUP, name, count, middle, note=f"{count / middle:,.0f} tasks/s, {size / middle / 1e6:,.0f} MB/s")
+            best = min(seconds)
+            yield Row(_GROUP, name, count, best, note=f"{count / best:,.0f} tasks/s, {size / best / 1e6:,.0f} MB/s", size=size)
         yield Row(_GROUP, "size", count, 0, note=f"{size / count:,.0f} bytes a task")

@@ -1,40 +1,42 @@
-"""How cost grows with the number of tasks."""
+"""How the cost of a snapshot grows with the number of tasks."""
 
-import resource
 import tempfile
 from collections.abc import Iterator
 
-from cptbpf.conductors.snapshot import snapshot
-from tools.benchmarks import crowd
-from tools.benchmarks.measure import Row, exponent
+from tools.benchmarks import commands, crowd
+from tools.benchmarks.measure import Row, exponent, line
 
-_GROUP = "growth of a snapshot"
+GROUP = "growth of a snapshot"
+WINDOW, WHOLE, PEAK = "frozen", "whole command", "peak memory"
+_LARGEST = 50_000
+_OTHERS = 2000  # ids that the rest of the machine may want meanwhile
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Snapshots of ever more threads: as many as the machine's limits on ids allow, up to 50,000."""
-    with (
-        open("/proc/sys/kernel/pid_max", encoding="ascii") as one,
-        open("/proc/sys/kernel/threads-max", encoding="ascii") as two,
-    ):
-        room = min(int(one.read()), int(two.read())) - 2000
+    """Snapshots of ever more threads: as many as kernel.pid_max and kernel.threads-max allow, which are let be."""
+    room = min(_number("kernel/pid_max"), _number("kernel/threads-max")) - _OTHERS
     sizes = [10, 100, 1000] if quick else [10, 100, 1000, 10000]
     if not quick and room > 15000:
-        sizes.append(min(room, 50000))
+        sizes.append(min(room, _LARGEST))
     frozen, wall = [], []
     for count in sizes:
         with crowd.threads(count) as target, tempfile.TemporaryDirectory() as folder:
-            turns = [
-                snapshot(pidns=target.ns_inode, output=f"{folder}/image", force=True, timeout=10)
-                for _ in range(5 if count < 9999 else 3)
-            ]
-        best = sorted(turns, key=lambda summary: summary.wall_ms)[len(turns) // 2]
-        frozen.append((best.tasks, best.frozen_ms / 1e3))
-        wall.append((best.tasks, best.wall_ms / 1e3))
-        goals = ("< 150 ms", "< 1500 ms") if count == 10000 else ("", "")
-        yield Row(_GROUP, "frozen", best.tasks, best.frozen_ms / 1e3, goal=goals[0])
-        yield Row(_GROUP, "wall", best.tasks, best.wall_ms / 1e3, goal=goals[1])
-    yield Row(_GROUP, "exponent, frozen", 0, 0, exponent(frozen[1:]), goal="about 1", note="from 100 tasks on")
-    yield Row(_GROUP, "exponent, wall", 0, 0, exponent(wall[1:]), goal="about 1", note="from 100 tasks on")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    yield Row(_GROUP, "peak memory of this process", 0, 0, note=f"{peak:.0f} MB")
+            words, file = ("--pidns", str(target.ns_inode)), f"{folder}/image"
+            turns = [commands.snapshot(words, file) for _ in range(9 if count < 9999 else 5)][1:]
+            peak = commands.peak(words, file)
+        tasks, size = turns[0].tasks, turns[0].size
+        frozen.append((tasks, min(turn.frozen for turn in turns)))
+        wall.append((tasks, min(turn.wall for turn in turns)))
+        goals = ("< 150 ms", "< 1500 ms", "< 150 MB") if count == 10000 else ("", "", "")
+        yield Row(GROUP, WINDOW, tasks, frozen[-1][1], goal=goals[0])
+        yield Row(GROUP, WHOLE, tasks, wall[-1][1], goal=goals[1], size=size)
+        yield Row(GROUP, PEAK, tasks, 0, goal=goals[2], note=f"{peak:.0f} MB")
+    for what, points in ((WINDOW, frozen), (WHOLE, wall)):
+        fixed, each = line(points)
+        fit = f"{fixed * 1e3:.1f} ms + {each * 1e6:.1f} µs a task; from 100 tasks on, as tasks to the power of"
+        yield Row(GROUP, f"fit, {what}", 0, 0, note=f"{fit} {exponent(points[1:]):.2f}")
+
+
+def _number(name: str) -> int:
+    with open(f"/proc/sys/{name}", encoding="ascii") as stream:
+        return int(stream.read())
