@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from cptbpf.errors import UnsupportedError
 from cptbpf.trace import ptrace
 
 T = TypeVar("T")
@@ -17,9 +18,9 @@ def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuc
     The order matters: python, pthread_join and ``clear_child_tid`` all call a thread ended before its ``exit_ptrace`` has run.
     Only when the kernel no longer knows the thread's id has it released its tracees.
 
-    An exception of ``function`` is raised here. An exception that a signal handler raises here meanwhile (KeyboardInterrupt)
-    makes ``interrupted()`` be called once, and is raised when the thread has ended. While the thread takes longer, ``stuck()``
-    is called every ``patience`` seconds.
+    Raises UnsupportedError where a limit lets no thread be started. An exception of ``function`` is raised here. An exception
+    that a signal handler raises here meanwhile (KeyboardInterrupt) makes ``interrupted()`` be called once, and is raised when
+    the thread has ended. While the thread takes longer, ``stuck()`` is called every ``patience`` seconds.
     """
     tid: list[int] = []
     results: list[T] = []
@@ -35,7 +36,13 @@ def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuc
             failures.append(error)
         returned.release()
 
-    _thread.start_new_thread(body, ())
+    try:
+        _thread.start_new_thread(body, ())
+    except RuntimeError as error:  # which has no errno
+        raise UnsupportedError(
+            "the kernel starts no further thread for cptbpf, which has to be the tracer",
+            "look at RLIMIT_NPROC ('ulimit -u') and pids.max; after 'unshare --time' older kernels start none without --fork",
+        ) from error
     signalled: BaseException | None = None
     while True:
         try:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,14 +150,23 @@ def test_a_hostile_name_stays_a_string(spawn: Start, tmp_path: Path) -> None:
 
 @pytest.mark.bpf
 def test_losses_are_drop_events_and_status_1(target: Start) -> None:
+    """It does not get to read for a while, and its buffer has room for seven reports."""
     storm = target("forkstorm", "fork")
-    done = command("sample", "--pidns", ns(storm), "--buffer", "4K", "--duration", "1s")
-    events = [parsed(line) for line in done.stdout.splitlines()]
+    with sampling(storm, "--buffer", "4K") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3 * SLOWNESS)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.3 * SLOWNESS)
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60 * SLOWNESS)
+    events = [parsed(line) for line in (first + rest).splitlines()]
     drops = [event for event in events if event["event"] == "drop"]
-    assert done.returncode == 1
+    assert process.returncode == 1
     assert drops
     assert all(event["lost"] > 0 and event["why"] == "full" for event in drops)
-    assert f"lost {sum(event['lost'] for event in drops)} reports" in done.stderr.decode()
+    assert f"lost {sum(event['lost'] for event in drops)} reports" in said.decode()
 
 
 @pytest.mark.bpf

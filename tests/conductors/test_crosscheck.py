@@ -210,7 +210,7 @@ def test_from_another_time_namespace(target: Callable[..., Target]) -> None:
     if not Path("/proc/self/ns/time").exists():
         pytest.skip("this kernel has no time namespaces")
     one = target("sleeper")
-    status, document = checked("--pidns", one.host_pid, before=("unshare", "--time", "--boottime", "86400", "--"))
+    status, document = checked("--pidns", one.host_pid, before=("unshare", "--time", "--boottime", "86400", "--fork", "--"))
     assert disagreeing(document) == [] and status == 0
     (start,) = [result for result in document["results"] if result["field"] == "real_start_time"]
     assert start["verdict"] == "explained" and "time-namespace offset" in start["rule"]

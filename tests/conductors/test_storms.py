@@ -84,11 +84,14 @@ def test_snapshots_that_nobody_is_stopped_for(target: Callable[..., Target]) -> 
 def test_a_namespace_that_ends_meanwhile(target: Callable[..., Target]) -> None:
     """Killed at any instant of a snapshot, it is in the image, or gone: an error of one line."""
     taken = gone = 0
-    for turn in range(often(12)):
+    turns = often(12)
+    began = time.monotonic()
+    shoot(target("threads", 30))
+    whole = time.monotonic() - began
+    for turn in range(turns):
         program = target("threads", 30)
         pid = program.host_pid
-        delay = turn * 0.0004
-        killer = _after(delay, program)
+        killer = _after(whole * turn / (turns - 1), program)
         try:
             shot = shoot(program, timeout=1 * SLOWNESS)
         except TargetError as error:

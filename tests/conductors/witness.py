@@ -59,9 +59,23 @@ def of(tgid: int, tid: int) -> dict[str, Any]:
     found["time_ns_for_children"] = os.stat(folder / "ns" / "time_for_children").st_ino
     found["pid_ns_for_children"] = os.stat(folder / "ns" / "pid_for_children").st_ino
     found["total_vm"] = int((folder / "statm").read_text().split()[0])
-    exe = os.stat(folder / "exe")
-    found |= {"exe_ino": exe.st_ino, "exe_dev": os.major(exe.st_dev) << 20 | os.minor(exe.st_dev)}
+    found |= {"exe_ino": os.stat(folder / "exe").st_ino, "exe_dev": _device_of(folder / "exe")}
     return found
+
+
+def _device_of(path: Path) -> int:
+    """The device of a file as the kernel has it: its mount's. What stat(2) says on overlayfs is that of a layer."""
+    descriptor = os.open(path, os.O_PATH)
+    try:
+        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    mount = info.partition("mnt_id:")[2].split()[0]
+    # the program may have been started outside the mount namespace that the task is in now
+    mounts = (path.with_name("mountinfo").read_text() + Path("/proc/self/mountinfo").read_text()).splitlines()
+    rows = (line.split() for line in mounts)
+    major, minor = next(row[2] for row in rows if row[0] == mount).split(":")
+    return int(major) << 20 | int(minor)
 
 
 def shown_times(tgid: int, tid: int) -> dict[str, int]:

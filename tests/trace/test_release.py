@@ -138,7 +138,10 @@ def test_sigkill_of_the_tracer_leaves_nothing_stopped_and_loses_no_signal(target
     storm.say("go")
     generator = random.Random(1)
     killed_with_tracees = 0
-    for _ in range(often(30)):
+    rounds = 0
+    while rounds < often(30) or killed_with_tracees < 5:
+        rounds += 1
+        assert rounds < 200, "it was hardly ever killed in the window"
         pids = [str(pid) for program in [*fleet, held] for pid in program.members()]
         with subprocess.Popen([sys.executable, "-m", "tests.trace.freezing", *pids], stdout=subprocess.PIPE) as tracer:
             assert tracer.stdout
@@ -151,5 +154,4 @@ def test_sigkill_of_the_tracer_leaves_nothing_stopped_and_loses_no_signal(target
         until(lambda: state(stopped) == "T", "the stopped child to be back in its stop")
         spawner.say("")
         assert spawner.read_line() == "here"
-    assert killed_with_tracees > often(30) // 6, "it was hardly ever killed in the window"
     assert [storm.read_line(60) for _ in range(3)] == ["received 60000", "misordered 0", "status 0"]

@@ -1,5 +1,6 @@
 """The thread that is gone when its caller goes on."""
 
+import _thread
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ import time
 
 import pytest
 
+from cptbpf.errors import UnsupportedError
 from cptbpf.trace import ptrace
 from cptbpf.trace.thread import run_and_end
 from tests.harness import SLOWNESS, often
@@ -21,6 +23,16 @@ def test_what_it_returns_and_that_it_is_gone() -> None:
         tid = run_and_end(threading.get_native_id, nothing, nothing, 1)
         assert tid != os.getpid()
         assert not ptrace.thread_exists(os.getpid(), tid)
+
+
+def test_a_limit_lets_no_thread_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    with pytest.raises(UnsupportedError, match="starts no further thread") as caught:
+        run_and_end(nothing, nothing, nothing, 1)
+    assert "RLIMIT_NPROC" in caught.value.remedy
 
 
 def test_what_it_raises() -> None:
