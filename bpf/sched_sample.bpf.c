@@ -47,6 +47,8 @@ struct watch {
 	u32 old_pid;			/* of a failed exec that changed its id */
 	u32 exec_id;			/* of the last exec that was told */
 	u32 born;			/* its birth was told; apart, because a pass changes the flags meanwhile */
+	u32 told;			/* it was told of, or that was lost: what is kept here holds */
+	u32 ended;			/* it ran for the last time */
 	struct task_ids ids;		/* as they were at its birth, exec or exit: at its last switch it has none any more */
 };
 
@@ -220,9 +222,27 @@ static __always_inline bool fill_ids(struct sampler *sampler, struct task_struct
 
 static __always_inline void keep(struct watch *watch, u32 kind, struct task_record *record)
 {
-	if (!watch->ids.pid || kind == SAMPLE_EXEC)
+	if (!watch->told || kind == SAMPLE_EXEC)
 		watch->exec_id = record->exec_id;
 	__builtin_memcpy(&watch->ids, &record->pid, sizeof(watch->ids));
+	if (!watch->told)
+		__sync_fetch_and_add(&watch->told, 1);
+}
+
+/*
+ * The end of a task that a pass just meets is told where the pass is sure to see that (gone()) or has kept who it is. Each does
+ * its own atomic addition before it looks at the other's, so that they cannot both miss it.
+ */
+static __always_inline bool ends(struct watch *watch)
+{
+	__sync_fetch_and_add(&watch->ended, 1);
+	return watch->told;
+}
+
+/* Whether a task that a pass met ended meanwhile, perhaps before it had a watch. Its end may be told, though it was not shown. */
+static __always_inline bool gone(struct task_struct *task, struct watch *watch, bool new)
+{
+	return watch->ended || (new && task_state(task) & (EXIT_STATES | TASK_DEAD));
 }
 
 static __always_inline void submit(struct sample *sample, struct sample_stats *mine)
@@ -297,6 +317,7 @@ static __always_inline void report(struct sampler *sampler, struct task_struct *
 		if (kind == SAMPLE_FORK || kind == SAMPLE_EXEC) {
 			keep_ids(sampler, task, watch);
 			watch->exec_id = READ(task->self_exec_id);
+			watch->told = 1;
 		}
 		return;
 	}
@@ -364,7 +385,7 @@ int on_switch(u64 *ctx)
 		return 0;
 	}
 	dead = FOLLOW(task->STATE_WORD) & TASK_DEAD;
-	if (dead || due(task, watch))
+	if (dead ? ends(watch) : due(task, watch))
 		report(sampler, task, watch, dead ? SAMPLE_EXIT : SAMPLE_STATE);
 	if (dead)
 		watch_end(task);
@@ -503,6 +524,7 @@ static __always_inline struct watch *watch_met(struct sampler *sampler, struct t
 	}
 	if (task_state(task) & EXIT_STATES) {
 		__builtin_memset(&sampler->nobody, 0, sizeof(sampler->nobody));
+		sampler->nobody.told = 1;
 		return &sampler->nobody;
 	}
 	watch = watch_new(task);
@@ -524,6 +546,7 @@ int on_pass(struct bpf_iter__task *ctx)
 	u64 cred, now = bpf_ktime_get_ns();
 	struct sample *sample;
 	struct watch *watch;
+	bool new;
 
 	if (!sampler || !task)
 		return 0;
@@ -542,9 +565,12 @@ int on_pass(struct bpf_iter__task *ctx)
 	if (!identify(sampler, task, watch, sample))
 		return 0;
 	read_task(task, &sample->task);
+	new = !watch->told;
+	keep(watch, SAMPLE_STATE, &sample->task);
+	if (gone(task, watch, new))
+		return 0;
 	if (bpf_seq_write(ctx->meta->seq, sample, sizeof(*sample)))
 		return 0;	/* it is shown again */
 	reported(watch, cred, now);
-	keep(watch, SAMPLE_STATE, &sample->task);
 	return 0;
 }
