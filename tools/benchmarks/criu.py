@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 _MAGIC = struct.pack("<II", 0x55105940, 0x57093306)  # IMG_SERVICE_MAGIC, STATS_MAGIC of criu/include/magic.h
 
+_TIMES = {1: "freezing", 2: "frozen", 3: "memdump", 4: "memwrite"}  # fields of dump_stats_entry
+
 
 class Dump(NamedTuple):
     """One dump: times in seconds as criu took them, and bytes of its images.
@@ -38,19 +40,22 @@ def dump(pid: int, folder: str) -> Dump:
         raise RuntimeError(f"criu cannot dump it here: {last}")
     size = sum(os.path.getsize(f"{images}/{name}") for name in os.listdir(images))
     with open(f"{images}/stats-dump", "rb") as stream:
-        stats = _stats(stream.read())
+        stats = {name: spent / 1e6 for name, spent in stats_of(stream.read()).items()}
     shutil.rmtree(images)
-    freezing, frozen, dumped, written = (stats.get(number, 0) / 1e6 for number in (1, 2, 3, 4))
-    return Dump(wall, freezing, frozen, dumped + written, size)
+    return Dump(wall, stats["freezing"], stats["frozen"], stats["memdump"] + stats["memwrite"], size)
 
 
-def _stats(image: bytes) -> dict[int, int]:
-    """The numbers of a dump_stats_entry (criu's images/stats.proto), times in us: the fields of a message within a message."""
+def stats_of(image: bytes) -> dict[str, int]:
+    """The times of a stats-dump image in us, by their names in criu's images/stats.proto: a message within a message.
+
+    Raises RuntimeError where it is none.
+    """
     if image[:8] != _MAGIC:
         raise RuntimeError("criu's stats-dump is not what it was up to 4.2")
     (size,) = struct.unpack_from("<I", image, 8)
     (message,) = (value for value in _fields(image[12 : 12 + size]).values() if isinstance(value, bytes))
-    return {number: value for number, value in _fields(message).items() if isinstance(value, int)}
+    numbers = _fields(message)
+    return {name: int(numbers.get(number, 0)) for number, name in _TIMES.items()}
 
 
 def _fields(message: bytes) -> dict[int, bytes | int]:

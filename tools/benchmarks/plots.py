@@ -58,6 +58,8 @@ def _points(rows: Iterable[Row], what: str) -> Points:
 
 def _bars(rows: list[Row], pyplot: Any) -> Any:
     """One panel a group and number of tasks, as they are compared with one base each."""
+    from matplotlib import ticker
+
     panels: dict[tuple[str, int, str], list[Row]] = {}
     for row in rows:
         panels.setdefault((row.group, row.tasks, row.base), []).append(row)
@@ -78,11 +80,14 @@ def _bars(rows: list[Row], pyplot: Any) -> Any:
         axis.set_xlim(min(reach) / 1.6, max(reach) * 2.2)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.invert_yaxis()
-        axis.tick_params(axis="both", labelsize=8)
+        axis.tick_params(axis="both", which="both", labelsize=8)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_formatter(lambda value, _: "")
-        axis.set_title(f"{group} ({tasks:,}); 1 is {base}", fontsize=9, loc="left", fontweight="bold")
-    figure.suptitle("cptbpf (blue) beside others (grey); red: the goal", fontsize=10)
+        wide = max(reach) / min(reach) > 30
+        axis.xaxis.set_minor_locator(ticker.LogLocator(subs=range(2, 10) if wide else (0.5, 2, 5)))
+        axis.xaxis.set_minor_formatter("" if wide else lambda value, _: f"{value:g}")
+        about = group if f"{tasks:,}" in group else f"{group}, {tasks:,}"
+        axis.set_title(f"{about[:1].upper()}{about[1:]}. 1 is {base}", fontsize=9, loc="left", fontweight="bold", x=-0.3)
+    figure.suptitle("cptbpf (blue) beside others (grey), each as a ratio to its group's base; red: the goal", fontsize=10)
     return figure
 
 
@@ -106,7 +111,8 @@ def _lines(pyplot: Any, title: str, ways: dict[str, Points], unit: tuple[str, fl
         axis.set_ylabel(text)
         axis.grid(True, which="major", linewidth=0.4, alpha=0.6)
     ends = [points[-1] for points in ways.values()]
-    slope = [(n, max(s for _, s in ends) * factor * n / ends[0][0]) for n in (ends[0][0] // 100 or 1, ends[0][0])]
+    most, least = ends[0][0], min(points[0][0] for points in ways.values())
+    slope = [(n, max(s for _, s in ends) * factor * n / most) for n in (least, most)]
     whole.plot(*zip(*slope, strict=True), ":", color="grey", linewidth=1, label="linear")
     figure.suptitle(title, fontsize=11)
     figure.legend(*whole.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
