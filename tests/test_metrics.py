@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cptbpf.conductors.events import Cred, Drop, Exec, Exit, Fork, Sample
 from cptbpf.conductors.record import state_of
 from cptbpf.errors import TargetError
+from cptbpf.image.model import DROP_REASONS
 from cptbpf.kernel.record import TaskState
 from cptbpf.metrics import Metrics, Server, parse_address
 from tests.image.recordings import row
@@ -98,6 +99,15 @@ def test_a_storm_of_processes_makes_no_storm_of_series() -> None:
     found = series(metrics)  # who is shown stays, the free place goes to the busiest
     assert names(found, "cptbpf_process_cpu_seconds_total") == {"1", *(str(pid) for pid in range(491, 500))}
     assert len(found) < 200
+
+
+def test_no_more_series_than_the_documentation_says() -> None:
+    metrics = Metrics(42)
+    told = [Sample(1, state(pid, utime=pid)) for pid in range(1, 301)]
+    drops = [Drop(1, 0, 1, why) for why in DROP_REASONS]
+    metrics.take([*told, *drops, Fork(1, state(1)), Exec(2, state(1), 0), Cred(3, state(1), None), Exit(4, state(300), 0)])
+    text = (Path(__file__).parents[1] / "docs" / "sampling.md").read_text()
+    assert f"at most {len(series(metrics))} series" in text
 
 
 def test_states_losses_and_hostile_names() -> None:
