@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -139,7 +139,7 @@ def _lines(
     @contextmanager
     def opened(sampler: "Sampler") -> "Iterator[_Lines]":
         with _opened(output, force) as stream:
-            yield _Lines(writer, chosen, stream)
+            yield _Lines(writer, chosen, stream, output)
 
     return opened
 
@@ -147,15 +147,23 @@ def _lines(
 class _Lines:
     """Events as lines of text."""
 
-    def __init__(self, writer: "JsonLines | Csv", chosen: frozenset[str], stream: BinaryIO) -> None:
-        self._writer, self._chosen, self._stream = writer, chosen, stream
-        stream.write(writer.header().encode())
+    def __init__(self, writer: "JsonLines | Csv", chosen: frozenset[str], stream: BinaryIO, output: str) -> None:
+        self._writer, self._chosen, self._stream, self._output = writer, chosen, stream, output
+        self._write(writer.header())
 
     def take(self, events: "Sequence[Event]") -> None:
-        text = "".join([self._writer.line(event) for event in events if event.event in self._chosen])
-        self._stream.write(text.encode("utf-8", "surrogateescape"))
-        self._stream.flush()  # whole lines, and soon: somebody may read along
+        self._write("".join([self._writer.line(event) for event in events if event.event in self._chosen]))
         _check_reader(self._stream)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text.encode("utf-8", "surrogateescape"))
+            self._stream.flush()  # whole lines, and soon: somebody may read along
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = "standard output" if self._output == "-" else ascii(self._output)
+            raise TargetError(f"cannot write {where}: {error.strerror or error}", "its last line may be cut short") from error
 
 
 @contextmanager
@@ -216,8 +224,12 @@ def _opened(output: str, force: bool) -> Iterator[BinaryIO]:
         descriptor = os.open(output, flags, 0o600)
     except FileExistsError:
         raise TargetError(f"{output} exists", "give another name, or --force to replace it") from None
-    with os.fdopen(descriptor, "wb") as stream:
+    stream = os.fdopen(descriptor, "wb")
+    try:
         yield stream
+    finally:
+        with suppress(OSError):  # what could not be written has been told
+            stream.close()
 
 
 def _check_reader(stream: BinaryIO) -> None:

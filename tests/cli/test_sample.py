@@ -30,7 +30,8 @@ def ns(target: Target) -> str:
 def sampling(target: Target, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     """The command, and it is over afterwards."""
     line = [PROGRAM, "sample", "--pidns", ns(target), *map(str, arguments)]
-    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE  # read without a buffer, of which communicate() knows nothing
+    with subprocess.Popen(line, bufsize=0, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
         try:
             yield process
         finally:
@@ -178,6 +179,17 @@ def test_no_compiler_is_in_the_process_and_it_is_small(target: Start) -> None:
         status = Path(f"/proc/{process.pid}/status").read_text()
     assert "libbcc" not in maps and "libLLVM" not in maps
     assert int(status.partition("VmHWM:")[2].split()[0]) < 60 * 1024
+
+
+@pytest.mark.bpf
+def test_a_full_device_is_told_of(target: Start) -> None:
+    storm = target("forkstorm", "fork")
+    with open("/dev/full", "wb") as full:
+        done = command("sample", "--pidns", ns(storm), "--interval", "1ms", "--duration", "10s", stdout=full)
+        assert_failed(done, 2, "cannot write standard output", "No space left on device")
+    assert_failed(
+        command("sample", "--pidns", ns(storm), "--format", "csv", "-o", "/dev/full", "--force"), 2, "cannot write '/dev/full'"
+    )
 
 
 def test_usage() -> None:
