@@ -67,6 +67,7 @@ class Freezer:
         self._unblocked = False
         self._aborted = False
         self._seizing = 0
+        self._stuck = 0  # what was being seized when the starting thread last looked
 
     @property
     def frozen_ns(self) -> int:
@@ -112,9 +113,12 @@ class Freezer:
         The task may have another id by now, or none, and a dead thread may have been seized at its birth and not be known: so
         it is all that was ever seized, and what stands beside the dead.
         """
-        if not self._seizing:
-            return
-        for tid in [self._seizing, *self._ever]:
+        stuck, self._stuck = self._stuck, self._seizing
+        if not stuck or stuck != self._seizing:
+            return  # it takes long, but it gets on
+        for tid in [stuck, *self._ever]:
+            if self._seizing != stuck:
+                return
             if _is_dead(tid):
                 self._unblocked = True
                 for thread in _threads_beside(tid):

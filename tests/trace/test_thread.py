@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cptbpf.errors import UnsupportedError
+from cptbpf.trace import freezer as freezer_module
 from cptbpf.trace import ptrace
 from cptbpf.trace.thread import run_and_end
 from tests.harness import SLOWNESS, often
@@ -74,3 +75,27 @@ def test_interruptions_of_the_caller_wait_for_the_end() -> None:
         run_and_end(function, interrupted, nothing, 1)
     assert len(ended) == 1
     assert interruptions == [1]
+
+
+def test_a_seizing_that_gets_on_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else thousands of threads, which take longer than the patience, would each be looked at for each of them."""
+    looked: list[int] = []
+
+    def is_dead(tid: int) -> bool:
+        looked.append(tid)
+        freezer._seizing += looked == [7, 1]  # gets on after the second look
+        return False
+
+    monkeypatch.setattr(freezer_module, "_is_dead", is_dead)
+    freezer = freezer_module.Freezer()
+    freezer._ever = [1, 2, 3]
+    for seizing in (5, 6, 7):
+        freezer._seizing = seizing
+        freezer._unblock()
+    assert looked == []
+    freezer._unblock()
+    assert looked == [7, 1]
+    freezer._seizing = 0
+    freezer._unblock()
+    freezer._unblock()
+    assert looked == [7, 1]
