@@ -533,9 +533,12 @@ static __always_inline struct watch *watch_met(struct sampler *sampler, struct t
 	return watch;
 }
 
-static __always_inline bool overdue(struct task_struct *task, struct watch *watch, u64 now)
+/* The clock comes last: most tasks of most passes sleep. */
+static __always_inline bool overdue(struct task_struct *task, struct watch *watch, u32 flags)
 {
-	return now >= watch->due && (watch->flags & WATCH_MOVED || (options().flags & SAMPLE_ON_CPU && READ(task->on_cpu)));
+	if (!(watch->flags & WATCH_MOVED) && !(flags & SAMPLE_ON_CPU && READ(task->on_cpu)))
+		return false;
+	return bpf_ktime_get_ns() >= watch->due;
 }
 
 /* iter/task: shows tasks as they are now, and follows those that nobody saw born */
@@ -543,15 +546,16 @@ int on_pass(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct sampler *sampler = the_sampler();
-	u64 cred, now = bpf_ktime_get_ns();
+	u32 flags = options().flags;
 	struct sample *sample;
 	struct watch *watch;
+	u64 cred;
 	bool new;
 
 	if (!sampler || !task)
 		return 0;
 	watch = watch_of(task);
-	if (options().flags & SAMPLE_OVERDUE && (!watch || !overdue(task, watch, now)))
+	if (flags & SAMPLE_OVERDUE && (!watch || !overdue(task, watch, flags)))
 		return 0;
 	if (!asked_for(&sampler->asked, task))
 		return 0;
@@ -571,6 +575,6 @@ int on_pass(struct bpf_iter__task *ctx)
 		return 0;
 	if (bpf_seq_write(ctx->meta->seq, sample, sizeof(*sample)))
 		return 0;	/* it is shown again */
-	reported(watch, cred, now);
+	reported(watch, cred, sample->head.time);
 	return 0;
 }

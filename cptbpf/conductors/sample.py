@@ -16,7 +16,7 @@ from cptbpf.kernel.sampler import RING_BYTES, CostWindow, Follower, Report
 from cptbpf.kernel.tasks import TaskReader
 
 _WAIT = (0.01, 0.1)  # seconds from one batch to the next: at least, at most
-_PASS_SHARE = 100  # passes take at most this part of the time
+_PASS_SHARE = 200  # passes take at most this part of the time
 _BATCH = 1000  # events, decoded and in memory at once
 _RECONCILE = (1.0, 60.0)  # seconds from one reconciliation to the next; at most, where they do not help
 _ROUNDS = 10  # of looking for tasks that a tree had before it was followed
