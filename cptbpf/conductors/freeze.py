@@ -22,6 +22,7 @@ _TRACED = 0x08  # __TASK_TRACED
 _DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
 _PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
 _PAUSE_MIN, _PAUSE_MAX = 50e-6, 2e-3  # seconds between two looks
+_DOUBTS = 4  # looks on end in which a task has to be refused, for that to be its nature
 _ROUNDS = 16  # of seizing what was born meanwhile, before the interrupt
 
 
@@ -60,10 +61,11 @@ def frozen_window(
         if registers == "ptrace":
             freezer.read()
         waiting = watch.look()
-        if not waiting or time.monotonic() > deadline:
+        if (watch.settled and not waiting) or time.monotonic() > deadline:
             break
         if registers != "ptrace":
             freezer.reap(waiting | watch.dying)
+            freezer.interrupt(waiting)  # one may be a thread that took over the id of a leader that had been interrupted
         time.sleep(pause)
         pause = min(2 * pause, _PAUSE_MAX)
     if registers == "ptrace":
@@ -89,6 +91,10 @@ class _Watch:
         self._start: dict[int, int] = {}  # of seized tasks: start_boottime, which with the tid is their identity
         self.count = 0  # of tasks in the last pass
         self.refused: dict[int, int] = {}
+        self._refusals: dict[int, int] = {}  # in how many looks on end
+        self._doubtful: set[int] = set()  # refused, perhaps only because the id was passing from one task to another
+        self._living: set[int] = set()
+        self.settled = False  # the last look missed nobody
         self.own: set[int] = set()
         self.present: set[int] = set()
         self.seized: set[int] = set()
@@ -108,6 +114,14 @@ class _Watch:
         new = self._seize_new(table, belonging)
         if new:
             self._freezer.interrupt(new)
+        living = {
+            pid
+            for pid, state, flags in table.columns("host_pid", "state", "pf_flags")
+            if not state & _DEAD and not flags & _PF_EXITING and pid in belonging
+        }
+        # A thread that takes over its dead leader's id while a pass is between the two is seen in neither place.
+        self.settled = living >= self._living and not self._doubtful
+        self._living = living
         moving = [
             (pid, state, flags)
             for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
@@ -135,6 +149,7 @@ class _Watch:
         if gone:
             self._freezer.forget(gone)
             self.seized -= gone
+        self._doubtful.clear()
         candidates = belonging - self.seized  # for the same reason who was refused is tried again
         if not candidates:
             return set()
@@ -146,11 +161,18 @@ class _Watch:
         refused = self._freezer.seize(fit)
         for tid in fit:
             self.refused.pop(tid, None)
+        self._doubt(refused.keys() - traced)
         self.refused |= {tid: error for tid, error in refused.items() if error != errno.ESRCH}  # gone: the next pass shows it
         new = set(fit) - refused.keys()
         self._start |= {tid: start[tid] for tid in new}
         self.seized |= new
         return new
+
+    def _doubt(self, refused: set[int]) -> None:
+        """Has those looked at again who were refused though nobody traces them. A thread that executes a program leaves its id
+        (ESRCH) for its leader's, whose holder is a zombie until then (EPERM); left alone, it would start threads anew."""
+        self._refusals = {tid: self._refusals.get(tid, 0) + 1 for tid in refused}
+        self._doubtful = {tid for tid, looks in self._refusals.items() if looks < _DOUBTS}
 
 
 def _in_vfork(table: TaskTable, waiting: set[int]) -> set[int]:
