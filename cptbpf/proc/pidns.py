@@ -84,6 +84,9 @@ def of_process(pid: int) -> PidNamespace:
     except (FileNotFoundError, ProcessLookupError):
         raise TargetError(f"there is no process {pid}", _REMEDY) from None
     except PermissionError:
+        # proc_ns_get_link() says EACCES of a task as well that ended after its folder had been looked up.
+        if not os.path.exists(f"/proc/{pid}"):
+            raise TargetError(f"there is no process {pid}", _REMEDY) from None
         # Even root may not look at a process with more capabilities; but everybody may see whether it is one of ours.
         if _shares_ours(pid):
             return own()._replace(member=pid)

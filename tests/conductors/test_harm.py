@@ -113,6 +113,7 @@ def test_an_existing_file_is_refused_before_anybody_is_stopped(target: Callable[
     program = target("threads", 1)
     path = tmp_path / "image.cpt"
     path.write_text("mine")
+    until(lambda: program.status("State").startswith("S"), "the program to sleep")
     before = program.status("voluntary_ctxt_switches")
     with pytest.raises(TargetError, match=r"image\.cpt exists") as caught:
         cptbpf.snapshot(pidns=program.ns_inode, output=path)

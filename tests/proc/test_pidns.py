@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from cptbpf.errors import PrivilegeError, TargetError
 from cptbpf.proc import pidns
-from tests.harness import Target, until
+from tests.harness import Target, often, until
 
 Spawn = Callable[..., Target]
 
@@ -115,6 +116,20 @@ def test_a_process_that_ended_is_named(spawn: Spawn) -> None:
         pidns.resolve(str(sleeper.host_pid))
     with pytest.raises(TargetError, match=f"no process {sleeper.host_pid}"):
         pidns.resolve(f"/proc/{sleeper.host_pid}/ns/pid")
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_no_matter_of_privilege() -> None:
+    """The kernel answers EACCES when it ends between the look-up of its folder and that of its namespace."""
+    for _ in range(often(500)):
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        reaper = threading.Thread(target=os.waitpid, args=(child, 0))
+        reaper.start()
+        with pytest.raises(TargetError, match=f"no process {child}"):
+            while True:
+                pidns.of_process(child).close()
+        reaper.join()
 
 
 def test_no_refusal_leaks_a_descriptor() -> None:
