@@ -79,7 +79,7 @@ def _recommended() -> tuple[_Try, ...]:
         _Try("bpffs", RECOMMENDED, probe.bpffs, "mount -t bpf bpf /sys/fs/bpf", slow),
         _Try("run directory", RECOMMENDED, probe.run_directory, "run as root, and remove what stands in the way", slow),
         _Try("proc", RECOMMENDED, host.proc, "mount -t proc proc /proc"),
-        _Try("task_pt_regs", RECOMMENDED, probe.helper("task_pt_regs"), purpose="user registers are found without it, too"),
+        _Try("task_pt_regs", RECOMMENDED, probe.helper("task_pt_regs"), _KERNEL, "user registers are found otherwise"),
         _Try("get_task_stack", RECOMMENDED, probe.helper("get_task_stack"), _KERNEL, "no kernel stacks"),
         _Try("kallsyms", RECOMMENDED, probe.kallsyms, purpose="kernel stacks without names"),
         _Try("xsave", RECOMMENDED, probe.xsave, "under QEMU: -cpu max"),

@@ -1,5 +1,6 @@
 """``cptbpf top``: a target's tasks as they run."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cptbpf.cli.quantities import duration as duration_type
+from cptbpf.errors import PrivilegeError
 
 if TYPE_CHECKING:
     from cptbpf.cli.live.terminal import Terminal
@@ -135,7 +137,10 @@ class _Top:
             self._cost = self._window.finish()
             self._window, self._next_measure = None, now + _MEASURE_EVERY
         elif self._window is None and now >= self._next_measure:
-            self._window, self._next_measure = self._sampler.measure(), now
+            try:
+                self._window, self._next_measure = self._sampler.measure(), now
+            except PrivilegeError:  # statistics take CAP_SYS_ADMIN: without it, the cost is not shown
+                self._next_measure = math.inf
 
     def _look(self) -> None:
         """A full sample of everyone."""
@@ -157,7 +162,7 @@ class _Top:
         letters = Counter(row.letter for row in rows)
         states = " ".join(f"{letter} {count}" for letter, count in sorted(letters.items()))
         rates = " ".join(f"{name} {rate:.1f}" for name, rate in self._rates.items())
-        cost = "measuring"
+        cost = "measuring" if math.isfinite(self._next_measure) else "cost not measured without CAP_SYS_ADMIN"
         if self._cost is not None:
             cost = f"{self._cost.ns_per_switch:.0f} ns a switch"
         head = [

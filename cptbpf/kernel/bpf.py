@@ -188,15 +188,11 @@ def misses(link: int) -> int:
 
     recursion_misses of struct bpf_prog_info; 0 where the kernel does not count them (before 5.12).
     """
-    info = ctypes.create_string_buffer(12)  # struct bpf_link_info up to prog_id
-    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", link, len(info), ctypes.addressof(info)))
-    prog = _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", struct.unpack("=8xI", info.raw)[0], 0, 0))
+    program = link_program(link)
     try:
-        info = ctypes.create_string_buffer(216)
-        _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", prog, len(info), ctypes.addressof(info)))
+        return program_stats(program).misses
     finally:
-        os.close(prog)
-    return int.from_bytes(info.raw[208:], "little")
+        os.close(program)
 
 
 def prog_load(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs
+from cptbpf.kernel.loader import unlimited_memlock
 from cptbpf.kernel.record import READER_REQUEST, TASK_RECORD, TaskState
 from cptbpf.kernel.ringbuf import RingBuffer
 from cptbpf.kernel.sample_record import (
@@ -72,17 +73,13 @@ class Follower:
         # a cpu wakes user space by itself when its share of a quarter of the ring may be full; else the reader's wait ends
         share = max(ring // (_REPORT + 8) // 4 // self._cpus, 1)
         self._wake_mask = (1 << share.bit_length() - 1) - 1
-        self._programs: dict[str, int] = {}
         try:
-            for name in self._fds:
-                if name.startswith("on_"):
-                    self._programs[name] = bpf.link_program(self._fds[name])
             self._ring = RingBuffer(self._fds["samples"])
             request = READER_REQUEST.pack(inode, level, own_level, 0)
             self._set(0)
             bpf.map_update(self._fds["samplers"], _ONLY, request.ljust(bpf.map_value_size(self._fds["samplers"]), b"\0"))
         except BaseException:
-            self._release()
+            self._loaded.close()
             raise
 
     def __enter__(self) -> "Follower":
@@ -94,12 +91,7 @@ class Follower:
     def close(self) -> None:
         """Detaches the programs. What the ring still holds is lost: :meth:`read` it first."""
         self._ring.close()
-        self._release()
-
-    def _release(self) -> None:
         self._loaded.close()
-        for descriptor in self._programs.values():
-            os.close(descriptor)
 
     def detach(self) -> None:
         """Ends the reports; those that were made can still be read."""
@@ -159,8 +151,8 @@ class Follower:
         return [SampleStats._make(values) for values in SAMPLE_STATS.iter_unpack(raw or b"")]
 
     def measure(self) -> "CostWindow":
-        """Begins to measure what the programs cost."""
-        return CostWindow(self._programs)
+        """Begins to measure what the programs cost. Raises PrivilegeError without CAP_SYS_ADMIN."""
+        return CostWindow({name: link for name, link in self._fds.items() if name.startswith("on_")})
 
 
 class Cost(NamedTuple):
@@ -180,10 +172,14 @@ class CostWindow:
     Beside the programs runs one that does nothing, which shows what measuring itself takes.
     """
 
-    def __init__(self, programs: Mapping[str, int]) -> None:
-        self._programs = dict(programs)
+    def __init__(self, links: Mapping[str, int]) -> None:
+        self._programs: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
-            nothing = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, _NOTHING, "nothing")
+            for name, link in links.items():
+                self._programs[name] = bpf.link_program(link)
+                stack.callback(os.close, self._programs[name])
+            with unlimited_memlock():
+                nothing = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, _NOTHING, "nothing")
             stack.callback(os.close, nothing)
             stack.callback(os.close, bpf.raw_tracepoint_open(nothing, "sched_switch"))
             stack.callback(os.close, bpf.enable_stats())
