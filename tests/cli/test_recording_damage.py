@@ -1,7 +1,8 @@
 """Damaged recordings at the command line: read up to the damage and never further, and told of in a line."""
 
 import io
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,15 @@ READERS = (
     ("show", "--at", "0.2s"),
     ("show", "--at", "2023-11-14T22:13:20.1Z", "--format", "table"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def handlers() -> Iterator[None]:
+    """A command that ends leaves signals to the kernel's default, which would end the tests at their next SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Said(NamedTuple):
