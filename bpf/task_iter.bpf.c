@@ -36,6 +36,7 @@ static __always_inline struct reader *record_for(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	u64 tid = bpf_get_current_pid_tgid();
 	struct reader *reader = readers.lookup(&tid);
+	u32 pid;
 
 	if (!task)
 		return NULL;
@@ -43,11 +44,12 @@ static __always_inline struct reader *record_for(struct bpf_iter__task *ctx)
 		introduce(ctx, tid);
 		return NULL;
 	}
+	pid = asked_for(&reader->asked, task);
+	if (!pid)
+		return NULL;
 	__builtin_memset(&reader->record, 0, sizeof(reader->record));
 	reader->record.size = sizeof(reader->record);
-	reader->record.pid = asked_for(&reader->asked, task);
-	if (!reader->record.pid)
-		return NULL;
+	reader->record.pid = pid;
 	read_ids(&reader->asked, task, &reader->record);
 	read_task(task, &reader->record);
 	return reader;

@@ -9,7 +9,8 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from functools import cache, partial
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,10 +50,8 @@ class TaskTable:
 
     def column(self, name: str) -> list[Any]:
         """One field of every task: ints, or 16 bytes each for ``comm``. Raises KeyError for a name that is none."""
-        code, offset = TASK_COLUMNS[name]
-        width = struct.calcsize(code)
-        if width > 8:
-            return [bytes(self._data[at : at + width]) for at in range(offset, len(self._data), TASK_RECORD.size)]
+        if struct.calcsize(TASK_COLUMNS[name][0]) > 8:
+            return [value for (value,) in self.columns(name)]
         return self.array(name).tolist()
 
     def array(self, name: str) -> "memoryview[int]":
@@ -79,7 +78,8 @@ class TaskTable:
 
     def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """Several fields of every task, a tuple each, in the order of the names."""
-        return zip(*map(self.column, names), strict=True)
+        rows, reorder = _columns(names)
+        return map(reorder, rows.iter_unpack(self._data)) if reorder else rows.iter_unpack(self._data)
 
 
 class FullTask(NamedTuple):
@@ -157,6 +157,15 @@ def _picker(*names: str) -> struct.Struct:
         codes.append(f"{offset - at}x{code}")
         at = offset + struct.calcsize("=" + code)
     return struct.Struct("".join(codes))
+
+
+@cache
+def _columns(names: tuple[str, ...]) -> tuple[struct.Struct, Callable[[tuple[Any, ...]], tuple[Any, ...]] | None]:
+    """A struct that unpacks these members of each record, and what puts them in the order of the names where it is another."""
+    order = sorted(set(names), key=lambda name: TASK_COLUMNS[name][1])
+    picker = _picker(*order)
+    rows = struct.Struct(f"{picker.format}{TASK_RECORD.size - picker.size}x")
+    return rows, None if names == tuple(order) else itemgetter(*map(order.index, names))
 
 
 _KEY = _picker("pid", "host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")

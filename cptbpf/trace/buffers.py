@@ -13,13 +13,13 @@ _REGS_ROOM: Final = (REGS_SIZE + 63) & ~63
 class Slot(NamedTuple):
     """Where one task's registers go.
 
-    ``regs`` and ``fpu`` are addresses for ptrace(2): of ``struct user_regs_struct``, and of the iovec for GETREGSET or, without
-    XSAVE, of the 512 bytes for GETFPREGS. ``slab`` and ``place`` are for whoever reads the registers afterwards.
+    ``regs`` and ``fpu`` are addresses for :data:`ptrace.quick`: of ``struct user_regs_struct``, and of the iovec for GETREGSET
+    or, without XSAVE, of the 512 bytes for GETFPREGS. ``slab`` and ``place`` are for whoever reads the registers afterwards.
     """
 
     tid: int
-    regs: int
-    fpu: int
+    regs: ctypes.c_void_p
+    fpu: ctypes.c_void_p
     slab: "Slab"
     place: int
 
@@ -52,7 +52,7 @@ class Slab:
             self._iovecs[2 * index] = fpu
             fpu = ctypes.addressof(self._iovecs) + 16 * index
             self.rewind(index)
-        return Slot(tid, regs, fpu, self, index)
+        return Slot(tid, ctypes.c_void_p(regs), ctypes.c_void_p(fpu), self, index)
 
     def rewind(self, index: int) -> None:
         """Make a slot ready to be written again: the kernel leaves in the iovec how much it wrote."""

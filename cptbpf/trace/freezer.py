@@ -15,7 +15,7 @@ import errno
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from cptbpf.trace import ptrace, xstate
@@ -161,11 +161,11 @@ class Freezer:
         """Tell seized tasks to stop, without waiting until they have. The window begins here. Raises AbortedError."""
         self.check()
         gc.disable()
-        request = ptrace.request
+        quick, interrupt = ptrace.quick, ptrace.INTERRUPT
         for tid in tids:
             if not self.started_ns:
                 self.started_ns = time.monotonic_ns()
-            request(ptrace.INTERRUPT, tid, 0, 0)  # ESRCH: gone since, as read() or the next list of tasks will show
+            quick(interrupt, tid, 0, 0)  # ESRCH: gone since, as read() or the next list of tasks will show
 
     def read(self) -> list[int]:
         """Read the registers of every seized task that has not been read and has stopped: one sweep, which waits for none.
@@ -178,14 +178,14 @@ class Freezer:
         get_fpu = ptrace.GETFPREGS
         if self.layout.head:
             get_fpu, note = ptrace.GETREGSET, ptrace.NT_X86_XSTATE
-        request = ptrace.request
+        quick, get_regs = ptrace.quick, ptrace.GETREGS
         read = self._read
         tail_mask = self.layout.tail_mask
         missed: list[Slot] = []
         for slot in self._unread:
             tid, regs, fpu, slab, place = slot
             # ESRCH from the first of them says that the task has not stopped: no need to wait for it, nor to poll.
-            if request(ptrace.GETREGS, tid, 0, regs) < 0 or request(get_fpu, tid, note, fpu) < 0:
+            if quick(get_regs, tid, 0, regs) < 0 or quick(get_fpu, tid, note, fpu) < 0:
                 missed.append(slot)
                 continue
             read[tid] = slot
@@ -199,7 +199,7 @@ class Freezer:
             self._unblocked = False
             self.reap(list(self._traced))
             for slot in self._unread:
-                request(ptrace.INTERRUPT, slot.tid, 0, 0)
+                quick(ptrace.INTERRUPT, slot.tid, 0, 0)
         elif missed:
             self.reap([slot.tid for slot in missed])
         self._retrying = bool(missed)
@@ -243,14 +243,20 @@ class Freezer:
             self._whole.pop(tid, None)
         self._unread = [slot for slot in self._unread if slot.tid not in gone]
 
-    def release(self) -> None:
+    def release(self, exit_codes: Mapping[int, int] | None = None) -> None:
         """Let tasks go on, each with the signal that it was about to receive: all that have stopped where they are few; else
-        some, and the rest when the thread ends, which is to follow at once."""
+        some, and the rest when the thread ends, which is to follow at once.
+
+        ``exit_codes`` are ``task->exit_code`` of tasks, read when they had stopped. Who is not among them is asked for it.
+        """
+        known = exit_codes or {}
         tids = list(self._traced)
         if len(tids) > FEW:
             tids = tids[: max(0, len(tids) - AT_ONCE)]
         for tid in tids:
-            if ptrace.request(ptrace.DETACH, tid, 0, delivered_signal(tid)) == 0:
+            code = known.get(tid)
+            signal = delivered_signal(tid) if code is None else _signal(code)
+            if ptrace.quick(ptrace.DETACH, tid, 0, signal) == 0:
                 del self._traced[tid]
         if not self._traced:
             self.ended_ns = time.monotonic_ns()
@@ -304,12 +310,17 @@ def _threads_beside(tid: int) -> list[int]:
 
 def delivered_signal(tid: int) -> int:
     """The signal that a stopped task is about to receive, for DETACH to carry on; 0 where it stopped for another reason, or has
-    not stopped. It is task->exit_code, whose upper bytes tell the other reasons, and stays there."""
+    not stopped. It is task->exit_code, and stays there."""
     try:
         state = os.waitid(os.P_PID, tid, _LOOK)
     except ChildProcessError:
         return 0
-    return state.si_status if state is not None and state.si_status >> 8 == 0 else 0
+    return 0 if state is None else _signal(state.si_status)
+
+
+def _signal(exit_code: int) -> int:
+    """The signal in a stopped task's exit_code, whose upper bytes tell of stops for other reasons."""
+    return 0 if exit_code >> 8 else exit_code
 
 
 def refusal(tid: int, error: int) -> str:

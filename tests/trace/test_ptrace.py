@@ -131,7 +131,7 @@ def test_slots_do_not_overlap() -> None:
         assert slab.free == 0
         for slot in slots:
             ctypes.memset(slot.regs, slot.tid, registers.SIZE)
-            area = ctypes.c_uint64.from_address(slot.fpu).value if head else slot.fpu
+            area = ctypes.c_uint64.from_address(slot.fpu.value or 0).value if head else slot.fpu
             ctypes.memset(area, slot.tid + 100, head or 512)
         for slot in slots:
             assert slab.regs(slot.place) == bytes([slot.tid]) * registers.SIZE

@@ -127,7 +127,7 @@ class LiveCheck:
             )
         )
         self.frozen_ns = freezer.frozen_ns
-        window = seen[0]
+        window = seen[-1]
         before, after = decode(raw.b, self.target, window.present), decode(window.after, self.target, window.present)
         if not before.tasks:
             raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
