@@ -39,7 +39,9 @@ static __always_inline u64 bounded(u64 length, u64 most)
 	return length;
 }
 
-#define PF_KTHREAD 0x00200000		/* linux/sched.h: a macro, which BTF does not carry; never changed */
+/* Of linux/sched.h: macros, which BTF does not carry; never changed */
+#define PF_KTHREAD 0x00200000
+#define TASK_TRACED_BIT 0x00000008	/* __TASK_TRACED, by a name that no kernel's header has */
 
 /* 5.14, 2f064a59a11f ("sched: Change task_struct::state"): renamed, and 32 bits wide */
 static __always_inline u64 task_state(struct task_struct *task)

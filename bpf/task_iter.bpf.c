@@ -7,6 +7,7 @@
  */
 struct reader {
 	struct asked asked;		/* begins with the request */
+	u64 running;			/* tasks of a full pass that no tracer had stopped, or that had not left their CPU */
 	struct task_record record;
 	struct task_extra extra;
 	u64 stack[MAX_STACK];

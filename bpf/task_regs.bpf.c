@@ -144,5 +144,8 @@ int bpf_iter__task_regs(struct bpf_iter__task *ctx)
 			extra->stack = stack / sizeof(u64);
 	}
 	write_task(ctx->meta->seq, reader, task);
+	if (!(reader->record.state & TASK_TRACED_BIT) || reader->record.on_cpu)
+		/* where the buffer is full, what was written of the task is dropped, and it is shown again */
+		reader->running += !bpf_seq_write(ctx->meta->seq, extra, 0);
 	return 0;
 }

@@ -7,8 +7,10 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+from cptbpf.conductors.beside import Beside
 from cptbpf.conductors.target import Target, members, own_tasks
 from cptbpf.kernel.tasks import FullPass, TaskReader, TaskTable
 from cptbpf.proc.system import Clocks, clocks
@@ -23,6 +25,7 @@ _DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
 _PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
 _PAUSE_MIN, _PAUSE_MAX = 50e-6, 2e-3  # seconds between two looks
 _DOUBTS = 4  # looks on end in which a task has to be refused, for that to be its nature
+_MANY = 256  # tasks for which it pays to start a thread
 _ROUNDS = 16  # of seizing what was born meanwhile, before the interrupt
 
 
@@ -54,8 +57,53 @@ def frozen_window(
     watch = _Watch(reader, freezer, target)
     watch.seize_all()
     reader.prepare(watch.count + watch.count // 8 + 8, xstate.layout().head)
-    deadline = time.monotonic() + timeout
-    freezer.interrupt(watch.seized)
+    many = watch.count >= _MANY and registers == "ptrace" and look is None and not target.root
+    with _pass_b_beside(reader) if many else nullcontext() as pass_b:
+        deadline = time.monotonic() + timeout
+        freezer.interrupt(watch.seized)
+        seen = _at_once(reader, freezer, watch, pass_b) if pass_b else None
+        if seen is None:
+            seen = _in_turn(reader, freezer, watch, registers, deadline, look)
+    missed = dict.fromkeys(seen.waiting, 0) | {tid: error for tid, error in watch.refused.items() if tid in watch.present}
+    frozen = frozenset(watch.seized - missed.keys() - watch.dying)
+    freezer.release({tid: code for tid, code in seen.c.columns("host_pid", "exit_code") if tid in frozen})
+    return Window(seen.b, seen.c, frozen, missed, frozenset(watch.own), threading.get_native_id(), seen.clocks)
+
+
+class _Seen(NamedTuple):
+    """Passes B and C, the clocks of B, and who had not stopped when time was up."""
+
+    b: FullPass
+    c: TaskTable
+    clocks: Clocks
+    waiting: set[int]
+
+
+def _pass_b_beside(reader: TaskReader) -> AbstractContextManager[Beside[FullPass] | None]:
+    try:
+        return Beside(lambda: reader.ready(registers=True))
+    except RuntimeError:  # no thread is to be had: then one after the other
+        return nullcontext()
+
+
+def _at_once(reader: TaskReader, freezer: Freezer, watch: "_Watch", pass_b: Beside[FullPass]) -> _Seen | None:
+    """Pass B while ptrace reads the registers, of so many tasks that the first have long stopped when the last are told to.
+    None where one of the two came to somebody too early."""
+    instant = clocks()
+    pass_b.start()
+    stopped = not freezer.read()
+    b = pass_b.result()
+    c = reader.states()
+    waiting = watch.look(c)
+    if stopped and watch.at_rest and b.running == watch.running:
+        return _Seen(b, c, instant, waiting)
+    return None
+
+
+def _in_turn(
+    reader: TaskReader, freezer: Freezer, watch: "_Watch", registers: str, deadline: float, look: Look | None
+) -> _Seen:
+    """The registers of everybody, pass B, and pass C, again until none of them finds somebody running."""
     pause = _PAUSE_MIN
     while True:
         # Whose registers ptrace could read has stopped. Whether they are all that there are, pass C will tell.
@@ -72,16 +120,12 @@ def frozen_window(
             c = reader.states()
             waiting |= watch.look(c)
             if late or watch.at_rest:
-                break
+                return _Seen(b, c, instant, waiting)
         if registers != "ptrace":
             freezer.reap(waiting | watch.dying)
             freezer.interrupt(waiting)  # one may be a thread that took over the id of a leader that had been interrupted
         time.sleep(pause)
         pause = min(2 * pause, _PAUSE_MAX)
-    missed = dict.fromkeys(waiting, 0) | {tid: error for tid, error in watch.refused.items() if tid in watch.present}
-    frozen = frozenset(watch.seized - missed.keys() - watch.dying)
-    freezer.release({tid: code for tid, code in c.columns("host_pid", "exit_code") if tid in frozen})
-    return Window(b, c, frozen, missed, frozenset(watch.own), threading.get_native_id(), instant)
 
 
 class _Watch:
@@ -97,6 +141,7 @@ class _Watch:
         self._refusals: dict[int, int] = {}  # in how many looks on end
         self._doubtful: set[int] = set()  # refused, perhaps only because the id was passing from one task to another
         self._living: set[int] = set()
+        self.running = 0  # tasks of the last look, whoever's, that did not stand still, as FullPass counts them
         self.at_rest = False  # the last look missed nobody, and nobody moved who should have stopped
         self.own: set[int] = set()
         self.present: set[int] = set()
@@ -116,7 +161,7 @@ class _Watch:
         """What a pass shows: seizes and interrupts who is new, and returns the tasks that have yet to stop."""
         moving: list[tuple[int, int, int]] = []
         if self._all_stand_still(table):
-            living = set(self.seized)
+            living, self.running = set(self.seized), 0
         else:
             belonging = self._belonging(table)
             new = self._seize_new(table, belonging)
@@ -126,8 +171,10 @@ class _Watch:
             moving = [
                 (pid, state, flags)
                 for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
-                if (not state & _TRACED or on_cpu) and pid in self.seized
+                if not state & _TRACED or on_cpu
             ]
+            self.running = len(moving)
+            moving = [row for row in moving if row[0] in self.seized]
         # one that is on its way out never comes back to user mode: there is nothing to wait for, and it does not stand still
         self.dying = {pid for pid, state, flags in moving if _ending(state, flags)}
         waiting = {pid for pid, *_ in moving} - self.dying

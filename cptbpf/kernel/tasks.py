@@ -9,6 +9,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from operator import itemgetter
 from types import TracebackType
@@ -17,13 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs, record
 from cptbpf.kernel.record import TASK_COLUMNS, TASK_EXTRA, TASK_RECORD, TaskExtra, TaskState, task_extra
-from cptbpf.kernel.room import READ, Room
+from cptbpf.kernel.room import READ, Room, Stream
 
 T = TypeVar("T")
 
 _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 _ARRAYS = 64  # bytes of levels and groups that a task has, as a rule
 _AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # uapi/linux/auxvec.h, asm/hwcap2.h
+
+
+_RUNNING = struct.Struct(f"={record.READER_REQUEST.size}x8xQ")  # struct reader up to it: request, ns, running
 
 
 # TaskState._make without its check of the length, which the struct sees to: a third of the time that an object costs
@@ -97,31 +101,32 @@ _TAILS = struct.Struct("=8xIIII")  # levels, groups, stack, xstate of struct tas
 
 
 class FullPass:
-    """The raw stream of a full pass: kept as it was read, decoded after the thaw."""
+    """The raw stream of a full pass: kept as it was read, decoded after the thaw.
 
-    def __init__(self, chunks: list[memoryview]) -> None:
-        self._chunks = chunks
+    ``running`` counts its tasks that did not stand still: that had not been stopped by a tracer, or not left their CPU yet.
+    """
+
+    def __init__(self, data: memoryview, running: int = 0) -> None:
+        self._data = data
+        self.running = running
 
     def tasks(self) -> Iterator[FullTask]:
-        """Every task. A chunk is let go when its tasks have been taken."""
+        """Every task."""
         return (task.decoded() for task in self.raw())
 
     def raw(self) -> Iterator["RawTask"]:
-        """Every task, not decoded: a tenth of the memory. The pass is used up."""
-        self._chunks.reverse()
-        while self._chunks:
-            chunk = self._chunks.pop()
-            at = 0
-            while at < len(chunk):
-                end = _end(chunk, at)
-                yield RawTask(chunk, at, end, *_KEY.unpack_from(chunk, at))
-                at = end
+        """Every task, not decoded: a tenth of the memory."""
+        at = 0
+        while at < len(self._data):
+            end = _end(self._data, at)
+            yield RawTask(self._data, at, end, *_KEY.unpack_from(self._data, at))
+            at = end
 
 
 class RawTask(NamedTuple):
     """One task of a full pass as it was read, with what it is looked up and put in order by."""
 
-    chunk: memoryview
+    data: memoryview
     at: int
     end: int
     pid: int
@@ -138,15 +143,15 @@ class RawTask(NamedTuple):
 
     def record(self) -> bytes:
         """The bytes of its struct task_record."""
-        return bytes(self.chunk[self.at : self.at + TASK_RECORD.size])
+        return bytes(self.data[self.at : self.at + TASK_RECORD.size])
 
     def state(self) -> TaskState:
         """Its struct task_record."""
-        return _task_state(TASK_RECORD.unpack_from(self.chunk, self.at))
+        return _task_state(TASK_RECORD.unpack_from(self.data, self.at))
 
     def decoded(self) -> FullTask:
         """All of it."""
-        return _full_task(self.chunk, self.at, self.end)
+        return _full_task(self.data, self.at, self.end)
 
 
 def _picker(*names: str) -> struct.Struct:
@@ -171,27 +176,27 @@ def _columns(names: tuple[str, ...]) -> tuple[struct.Struct, Callable[[tuple[Any
 _KEY = _picker("pid", "host_pid", "host_tgid", "host_rppid", "start_boottime", "exec_id")
 
 
-def _end(chunk: memoryview, at: int) -> int:
-    levels, groups, stack, xstate = _TAILS.unpack_from(chunk, at + TASK_RECORD.size)
+def _end(data: memoryview, at: int) -> int:
+    levels, groups, stack, xstate = _TAILS.unpack_from(data, at + TASK_RECORD.size)
     end: int = at + TASK_RECORD.size + TASK_EXTRA.size + 8 * levels + (4 * groups + 7 & ~7) + 8 * stack + xstate
-    if end > len(chunk):
+    if end > len(data):
         raise UnsupportedError("the task iterator ended a read in the midst of a task")
     return end
 
 
-def _full_task(chunk: memoryview, at: int, end: int) -> FullTask:
-    state = TaskState._make(TASK_RECORD.unpack_from(chunk, at))
+def _full_task(data: memoryview, at: int, end: int) -> FullTask:
+    state = TaskState._make(TASK_RECORD.unpack_from(data, at))
     at += TASK_RECORD.size
-    extra = task_extra(chunk, at)
+    extra = task_extra(data, at)
     at += TASK_EXTRA.size
-    numbers = struct.unpack_from(f"={2 * extra.levels}I", chunk, at)
+    numbers = struct.unpack_from(f"={2 * extra.levels}I", data, at)
     at += 8 * extra.levels
-    groups = struct.unpack_from(f"={extra.groups}I", chunk, at)
+    groups = struct.unpack_from(f"={extra.groups}I", data, at)
     at += 4 * extra.groups + 7 & ~7
-    stack = struct.unpack_from(f"={extra.stack}Q", chunk, at)
+    stack = struct.unpack_from(f"={extra.stack}Q", data, at)
     at += 8 * extra.stack
     levels = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    return FullTask(state, extra, levels, groups, stack, chunk[at:end])
+    return FullTask(state, extra, levels, groups, stack, data[at:end])
 
 
 class TaskReader:
@@ -237,28 +242,48 @@ class TaskReader:
 
     def states(self) -> TaskTable:
         """One pass of task_iter.bpf.c."""
-        return TaskTable(self._asked(0, lambda: _drain(self._states, self._room.whole)))
+        key = self._ask_for(0)
+        try:
+            data = _drain(self._states, self._room.whole)
+        finally:
+            self._leave(key)
+        return TaskTable(data)
 
     def full(self, registers: bool = False, stacks: bool = False) -> FullPass:
         """One pass of task_regs.bpf.c, with the user registers and FPU areas, or the kernel stacks, of every task."""
+        with self.ready(registers, stacks) as read:
+            return read()
+
+    @contextmanager
+    def ready(self, registers: bool = False, stacks: bool = False) -> Iterator[Callable[[], FullPass]]:
+        """The same, in two steps: what is yielded reads the pass, in this thread, once, and with next to no work for the
+        interpreter, so that another thread can go on meanwhile."""
         flags = registers * (record.READER_REGS | _without_fsgsbase()) | stacks * record.READER_STACK
-        return FullPass(self._asked(flags, lambda: _drain(self._full, self._room.pieces)))
+        key = self._ask_for(flags)
+        try:
+            with Stream(bpf.iter_create(self._full)) as stream:
+                yield lambda: FullPass(self._room.region(stream), self._running(key))
+        finally:
+            self._leave(key)
 
     def request(self, flags: int = 0) -> bytes:
         """What :meth:`ask` named, as the struct reader_request that leads a reader's entry in a map."""
         return record.READER_REQUEST.pack(*self._target, self.own_level, flags)
 
-    def _asked(self, flags: int, read: Callable[[], T]) -> T:
-        """What ``read`` returns, called while the kernel's map says what this thread asks for."""
+    def _ask_for(self, flags: int) -> bytes:
+        """Tells the kernel's map what this thread asks for, until :meth:`_leave`. Returns its key there."""
         key = struct.pack("=Q", self.identity()[0])
         self._register(key, self.request(flags) + self._padding)
-        try:
-            data = read()
-        finally:
-            there = bpf.map_delete(self._readers, key)
-        if not there:
+        return key
+
+    def _leave(self, key: bytes) -> None:
+        if not bpf.map_delete(self._readers, key):
             raise UnsupportedError("another reader took this one's place in the kernel's map", "try again")
-        return data
+
+    def _running(self, key: bytes) -> int:
+        """How many tasks of the pass that has just been read did not stand still."""
+        value = bpf.map_lookup(self._readers, key, record.READER_REQUEST.size + len(self._padding))
+        return _RUNNING.unpack_from(value)[0] if value else 0  # _leave() will tell that the entry is gone
 
     def _register(self, key: bytes, value: bytes) -> None:
         try:

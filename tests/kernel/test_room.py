@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cptbpf.kernel.room import READ, Room
+from cptbpf.kernel.room import READ, Room, Stream
 
 
 def through_a_pipe(data: bytes, read: Callable[[int], object]) -> object:
@@ -25,15 +25,19 @@ def through_a_pipe(data: bytes, read: Callable[[int], object]) -> object:
         os.waitpid(pid, 0)
 
 
+def streamed(room: Room, descriptor: int) -> memoryview:
+    """All of a descriptor, which stays open, in a region."""
+    with Stream(os.dup(descriptor)) as stream:
+        return room.region(stream)
+
+
 @pytest.mark.parametrize("size", [0, 1, 4096, READ, 3 * READ + 8, 40 * READ])
 @pytest.mark.parametrize("prepared", [0, 1, READ, 20 * READ, 80 * READ])
 def test_all_is_read(size: int, prepared: int) -> None:
     data = os.urandom(size)
     room = Room()
     room.prepare(prepared)
-    pieces = through_a_pipe(data, room.pieces)
-    assert isinstance(pieces, list)
-    assert b"".join(pieces) == data
+    assert through_a_pipe(data, lambda descriptor: streamed(room, descriptor)) == data
     for _ in range(2):  # into memory that grows, then into as much as it took
         assert through_a_pipe(data, room.whole) == data
         assert room.expected == size
@@ -42,9 +46,14 @@ def test_all_is_read(size: int, prepared: int) -> None:
 def test_no_memory_is_given_out_twice() -> None:
     room = Room()
     room.prepare(READ)
-    first = through_a_pipe(b"a" * 5000, room.pieces)
-    second = through_a_pipe(b"b" * 5000, room.pieces)
-    assert isinstance(first, list)
-    assert isinstance(second, list)
-    assert b"".join(first) == b"a" * 5000
-    assert b"".join(second) == b"b" * 5000
+    first = through_a_pipe(b"a" * 5000, lambda descriptor: streamed(room, descriptor))
+    second = through_a_pipe(b"b" * 5000, lambda descriptor: streamed(room, descriptor))
+    assert first == b"a" * 5000
+    assert second == b"b" * 5000
+
+
+def test_an_error_is_no_end() -> None:
+    directory = os.open("/", os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        streamed(Room(), directory)
+    os.close(directory)

@@ -46,7 +46,9 @@ def _compared(target: Target, folder: str, turns: int) -> Iterator[Row]:
 
     ways: dict[str, Callable[[], float]] = {"python -c pass": lambda: commands.run([sys.executable, "-c", "pass"])}
     ways |= {name: ours(name) for name in _OPTIONS}
-    ways["cptbpf show"] = lambda: commands.run([commands.CPTBPF, "show", image])
+    shown = f"{folder}/shown"
+    commands.snapshot(("--pid", str(target.host_pid)), shown)
+    ways["cptbpf show"] = lambda: commands.run([commands.CPTBPF, "show", shown])
     skipped = {}
     for name, way in ((_GCORE, _gcore(target, folder, sizes)), (_CRIU, _dump(target, folder, sizes, memory))):
         if isinstance(way, str):
