@@ -5,7 +5,8 @@
  * A task's credentials are replaced in one place, commit_creds(new), by the task itself. FENTRY and without: on entry to it, as
  * fentry or kprobe. FOLLOW_SWITCHES, for kernels that let neither be: compared, at the end of each of the task's turns on a
  * cpu, with what they were at its birth, in the first pass or when they were last reported. So two changes within one turn
- * are one, and one of a task that does not leave its cpu is not seen. RAW_TP: in a hash by the task's address, for kernels
+ * are one, and one of a task that does not leave its cpu is not seen. A change that was taken back within the turn is counted,
+ * by the address of the credentials. RAW_TP: in a hash by the task's address, for kernels
  * without task storage for tracing programs (before 5.11, a10787e6d58c, "bpf: Enable task local storage for tracing programs").
  *
  * All is compiled with UNTRUSTED_POINTERS; only what every switch looks at is followed directly (FOLLOW).
@@ -160,7 +161,9 @@ int on_commit(u64 *ctx)
 #else
 
 struct known {				/* of a task, since its birth, the first pass or its last report */
+	u64 cred;
 	u64 group_info;
+	u64 exec_id;
 	u32 pid;			/* ids as they were then: at its last switch it may have none any more */
 	u32 tgid;
 	u32 host_pid;
@@ -231,6 +234,8 @@ static __always_inline int follow(struct task_struct *task)
 		return 0;
 	}
 	cred = READ(task->real_cred);
+	known->cred = (u64)cred;
+	known->exec_id = READ(task->self_exec_id);
 	known->group_info = (u64)READ(cred->group_info);
 	known->pid = pid;
 	read_own_ids(watch, task, &known->tgid, &known->host_pid, &known->host_tgid);
@@ -266,12 +271,27 @@ static __always_inline void report(struct cred_watch *watch, struct task_struct 
 		change->host_tgid = known->host_tgid;
 		__builtin_memcpy(&change->old, &known->values, sizeof(change->old));
 	}
+	known->cred = (u64)cred;
+	known->exec_id = READ(task->self_exec_id);
 	known->group_info = (u64)READ(cred->group_info);
 	read_values(cred, &known->values);
 	if (change) {
 		__builtin_memcpy(&change->new, &known->values, sizeof(change->new));
 		changes.ringbuf_submit(change, 0);
 	}
+}
+
+/* The values are as they were. Where the credentials are others, who knows what they were in between. */
+static __always_inline void look_at_replacement(struct cred_watch *watch, struct task_struct *task, struct known *known)
+{
+	u64 cred = (u64)FOLLOW(task->real_cred), exec_id = FOLLOW(task->self_exec_id);
+
+	if (known->cred == cred)
+		return;
+	if (known->exec_id == exec_id && in_tree(watch, task))
+		__sync_fetch_and_add(&watch->options.replaced, 1);
+	known->cred = cred;
+	known->exec_id = exec_id;
 }
 
 /* sched_switch(preempt, prev, next, ...) */
@@ -285,6 +305,8 @@ int on_switch(u64 *ctx)
 		return 0;
 	if (differs(known, FOLLOW(task->real_cred)))
 		report(watch, task, known);
+	else
+		look_at_replacement(watch, task, known);
 	known_end(task);
 	return 0;
 }

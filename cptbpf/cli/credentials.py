@@ -4,29 +4,37 @@ import sys
 import time
 from typing import TextIO
 
-from cptbpf.cli.output import emit_json
+from cptbpf.cli.output import emit, emit_json
+from cptbpf.cli.stopping import stopped_by_signals
 from cptbpf.cli.text import escape, plural
-from cptbpf.conductors.cred_watch import DISAGREE, GONE, SUPERSEDED, Judged, Outcome, changed, shown, watch
+from cptbpf.conductors.cred_watch import DISAGREE, GONE, SUPERSEDED, CredentialWatch, Judged, Outcome, changed, realtime, shown
+from cptbpf.errors import TargetError
 
 _HEX = ("cap_", "securebits")
 _VERDICTS = {GONE: "the task ended before it was looked at", SUPERSEDED: "changed again before it was looked at"}
 
 
 def run(pidns: str | None, pid: int | None, duration: float, as_json: bool) -> int:
-    """Watches for a while. Exit status: 1 where a task has other credentials than its changes explain."""
-    stream = None if as_json else sys.stdout
-    outcome = watch(pidns=pidns, pid=pid, duration=duration, report=(lambda judged: _line(judged, stream)) if stream else None)
+    """Watches for a while, or until a signal. Exit status: 1 where a task has other credentials than its changes explain."""
+    if sys.stdout is None:
+        raise TargetError("standard output is closed")
+    changes = []
+    with CredentialWatch(pidns, pid) as watching, stopped_by_signals(watching.interrupt):
+        for judged in watching.changes(duration):
+            changes.append(judged)
+            if not as_json:
+                _line(judged, sys.stdout)
+        outcome = watching.outcome(changes)
     if as_json:
         emit_json(shown(outcome))
-    elif stream is not None:
-        stream.write(_summary(outcome) + "\n")
+    else:
+        emit([_summary(outcome)])
     return 1 if outcome.finding else 0
 
 
 def _line(judged: Judged, stream: TextIO) -> None:
     change = judged.change
-    since = time.time() - time.monotonic()
-    when = time.strftime("%H:%M:%S", time.gmtime(change.time_ns / 1e9 + since))
+    when = time.strftime("%H:%M:%S", time.gmtime(realtime(change) / 1e9))
     values = [
         f"{name} {_value(name, getattr(change.old, name))} -> {_value(name, getattr(change.new, name))}"
         for name in changed(change)
@@ -43,9 +51,12 @@ def _value(name: str, value: object) -> str:
 
 
 def _summary(outcome: Outcome) -> str:
-    parts = [f"{plural(len(outcome.changes), 'change')} of credentials, seen by {outcome.hook}"]
+    how = "sched_switch, at the end of each turn on a cpu" if outcome.hook == "sched_switch" else outcome.hook
+    parts = [f"{plural(len(outcome.changes), 'change')} of credentials, seen by {how}"]
     bad = sum(judged.verdict == DISAGREE for judged in outcome.changes)
     parts.append(f"{bad} disagree" if bad else "every task has what it was given")
+    if outcome.replaced:
+        parts.append(f"{plural(outcome.replaced, 'time')} replaced by equal ones: what they were in between was not seen")
     if outcome.dropped:
         parts.append(f"{outcome.dropped} lost: they came faster than they were read")
     return "; ".join(parts)

@@ -1,13 +1,12 @@
 """``cptbpf crosscheck``: the kernel's value of each field against independent witnesses."""
 
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cptbpf.cli import options
-from cptbpf.cli.output import emit_json
+from cptbpf.cli.output import emit_json, emit_styled
 from cptbpf.cli.quantities import duration
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 # What is printed of one task, and of all; --json has everything.
 _LISTED = 20
 _ROWS = 100
+_TITLES = ("PID", "HOST PID", "COMM", "CHECKED", "AGREE", "EXPLAINED", "DISAGREE", "WITNESSES")
 
 _EPILOG = """\b
 Examples:
@@ -68,8 +68,8 @@ def command(
     report = crosscheck(pidns=pidns, pid=pid, file=source, freeze=not no_freeze)
     if as_json:
         emit_json(_shown(report))
-    elif sys.stdout is not None:
-        _print(report, sys.stdout)
+    else:
+        emit_styled(_lines(report))
     return 1 if report.finding else 0
 
 
@@ -90,26 +90,23 @@ def _stray(stray: "Stray") -> dict[str, Any]:
     }
 
 
-def _print(report: "Report", stream: TextIO) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _lines(report: "Report") -> "Iterator[tuple[str, str]]":
+    """The report for a person, and how each line looks: what was found first, what is explained folded."""
+    from cptbpf.cli.text import columns
 
-    console = Console(file=stream, highlight=False, soft_wrap=True)
     for line in _findings(report):
-        console.print(Text(line, style="bold red"))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("PID", "HOST PID", "COMM", "CHECKED", "AGREE", "EXPLAINED", "DISAGREE", "WITNESSES"):
-        table.add_column(title, justify="left" if title in ("COMM", "WITNESSES") else "right", no_wrap=True)
+        yield line, "bold red"
     rows = _rows(report)
-    for row in rows[:_ROWS]:
-        table.add_row(*map(Text, row), style="red" if row[6] != "0" else "")
-    console.print(table)
+    shown = rows[:_ROWS]
+    heading, *lines = columns([_TITLES, *shown], right=(0, 1, 3, 4, 5, 6))
+    yield heading, "bold"
+    for row, line in zip(shown, lines, strict=True):
+        yield line, "red" if row[6] != "0" else ""
     if len(rows) > _ROWS:
-        console.print(Text(f"and {len(rows) - _ROWS} more tasks"))
+        yield f"and {len(rows) - _ROWS} more tasks", ""
     for line in _explained(report):
-        console.print(Text(line, style="dim"))
-    console.print(Text(_summary(report), style="bold red" if report.finding else "bold"))
+        yield line, "dim"
+    yield _summary(report), "bold red" if report.finding else "bold"
 
 
 def _findings(report: "Report") -> Iterable[str]:
@@ -122,7 +119,8 @@ def _findings(report: "Report") -> Iterable[str]:
             yield f"{title}: {who} {escape(stray.comm)}{escape(why, quote=False)}"
     for pid, results in _by_task(result for result in report.results if result.verdict == "disagree").items():
         for result in results[:_LISTED]:
-            values = f"kernel {escape(str(result.kernel))}, {result.witness} {escape(str(result.other))}"
+            kernel, other = escape(str(result.kernel)), escape(str(result.other))
+            values = f"kernel {kernel}, {result.witness} {other}"
             yield f"disagree: pid {pid} (here {result.host_pid}) {result.field}: {values} ({result.rule})"
         if len(results) > _LISTED:
             yield f"disagree: pid {pid}: and {len(results) - _LISTED} more"

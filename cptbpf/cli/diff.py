@@ -52,7 +52,10 @@ def command(a: str, b: str, as_json: bool) -> int:
 
 def _shown(found: "Difference") -> dict[str, Any]:
     """The difference as JSON; its keys are a contract."""
-    changed = [{"pid": change.pid, "field": change.field, "a": change.a, "b": change.b} for change in found.changed]
+    changed = [
+        {"pid": change.pid, "host_pid": change.host_pid, "field": change.field, "a": change.a, "b": change.b}
+        for change in found.changed
+    ]
     return {"added": [_who(task) for task in found.added], "gone": [_who(task) for task in found.gone], "changed": changed}
 
 

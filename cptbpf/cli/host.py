@@ -49,6 +49,7 @@ def ptrace() -> str:
         _stop_and_go(child)
     finally:
         os.close(writing)
+        os.kill(child, signal.SIGKILL)  # a signal may have come here while it was stopped
         os.waitpid(child, 0)
     return "seize, interrupt and detach of a child"
 

@@ -96,7 +96,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """The exact kernel-level state of every task of a pid namespace, as one file.
 
     It reads the kernel's own structs through BPF, stops tasks for milliseconds (or not at all), and says for every value where
-    it came from. Only snapshot needs root; the files that it makes can be read by anybody, anywhere.
+    it came from. What looks at live tasks needs root; the files that it makes can be read by anybody, anywhere.
     """
     ctx.obj = debug or os.environ.get("CPTBPF_DEBUG", "0") not in ("", "0")
     if ctx.invoked_subcommand is None:
@@ -105,15 +105,19 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; returns the exit status. Nothing that goes wrong leaves a traceback, unless one is asked for."""
-    for number in _HANDLED:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1), and what runs in the background of a shell
-            signal.signal(number, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # of a terminal that is not UTF-8
     debug = "--debug" in arguments[:1] or os.environ.get("CPTBPF_DEBUG", "0") not in ("", "0")
+
+    def action() -> int:
+        for number in _HANDLED:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1), and what runs in the background of a shell
+                signal.signal(number, _interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # of a terminal that is not UTF-8
+        return _invoke(arguments)
+
     try:
-        return _explained(lambda: _invoke(arguments), debug)
+        return _explained(action, debug)
     finally:
         for number in _HANDLED:
             if signal.getsignal(number) is _interrupt:

@@ -19,6 +19,19 @@ def emit(lines: Iterable[str], cut: bool = False) -> None:
         sys.stdout.write((clip(line, limit) if limit else line) + "\n")
 
 
+def emit_styled(lines: Iterable[tuple[str, str]]) -> None:
+    """Writes lines, each with a style of rich's that it has on a terminal, to standard output."""
+    if not terminal_width():
+        emit(line for line, _ in lines)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    for line, style in lines:
+        console.print(Text(line, style=style))
+
+
 def emit_json(value: object) -> None:
     """Writes one JSON document, in ASCII, to standard output."""
     emit([dumps(value)])

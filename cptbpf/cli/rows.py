@@ -59,6 +59,7 @@ def _required() -> tuple[_Try, ...]:
         _Try("cap_bpf", REQUIRED, host.capability("CAP_BPF", "CAP_SYS_ADMIN"), _ROOT),
         _Try("cap_perfmon", REQUIRED, host.capability("CAP_PERFMON", "CAP_SYS_ADMIN"), _ROOT),
         _Try("cap_sys_ptrace", REQUIRED, host.capability("CAP_SYS_PTRACE"), _ROOT, "tasks cannot be stopped"),
+        _Try("proc", REQUIRED, host.proc, "mount -t proc proc /proc"),
         _Try("bpf", REQUIRED, probe.syscall, _KERNEL),
         _Try("iter/task", REQUIRED, probe.iter_task, _KERNEL),
         _Try("ptrace", REQUIRED, host.ptrace, "see the rows yama and seccomp", "--no-freeze does without"),
@@ -78,7 +79,6 @@ def _recommended() -> tuple[_Try, ...]:
     return (
         _Try("bpffs", RECOMMENDED, probe.bpffs, "mount -t bpf bpf /sys/fs/bpf", slow),
         _Try("run directory", RECOMMENDED, probe.run_directory, "run as root, and remove what stands in the way", slow),
-        _Try("proc", RECOMMENDED, host.proc, "mount -t proc proc /proc"),
         _Try("task_pt_regs", RECOMMENDED, probe.helper("task_pt_regs"), _KERNEL, "user registers are found otherwise"),
         _Try("get_task_stack", RECOMMENDED, probe.helper("get_task_stack"), _KERNEL, "no kernel stacks"),
         _Try("kallsyms", RECOMMENDED, probe.kallsyms, purpose="kernel stacks without names"),

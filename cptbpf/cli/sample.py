@@ -2,13 +2,11 @@
 
 import os
 import select
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -16,6 +14,7 @@ import click
 from cptbpf.cli import options
 from cptbpf.cli.quantities import duration as duration_type
 from cptbpf.cli.quantities import size
+from cptbpf.cli.stopping import stopped_by_signals
 from cptbpf.errors import TargetError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def command(
         Sampler(pidns=pidns, pid=pid, interval=interval, ring=1 << (buffer - 1).bit_length()) as sampler,
         sink(sampler) as written,
         _metrics(prometheus, sampler) as metrics,
-        _stopped_by_signals(sampler),
+        stopped_by_signals(sampler.stop),
     ):
         return _follow(sampler, duration, [written, *metrics])
 
@@ -238,25 +237,3 @@ def _check_reader(stream: BinaryIO) -> None:
     poll.register(stream.fileno(), 0)
     if any(happened & select.POLLERR for _, happened in poll.poll(0)):
         raise BrokenPipeError
-
-
-@contextmanager
-def _stopped_by_signals(sampler: "Sampler") -> Iterator[None]:
-    """The first signal that asks to end ends the stream, a second one everything."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        restore()
-        sampler.stop()
-
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        restore()

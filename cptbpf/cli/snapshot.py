@@ -164,7 +164,9 @@ def _lines(summary: "Summary") -> Iterable[str]:
         yield f"not consistent: {plural(len(summary.moved), 'value')} moved while the tasks were stopped"
         yield from _some([f"  pid {e.pid}: {escape(e.field)} {escape(e.before)} -> {escape(e.after)}" for e in summary.moved])
     elif summary.consistent:
-        yield "consistent: nothing moved while the tasks were stopped"
+        yield (
+            "consistent: nothing moved while the tasks were stopped" if summary.frozen_ms else "nobody was there to be stopped"
+        )
     if summary.partial:
         yield f"partial: {plural(len(summary.partial), 'task')} could not be stopped"
         yield from _some(_omissions(summary.partial))

@@ -1,7 +1,7 @@
 """Follows the credentials of a target for a while, and looks whether each task has afterwards what it was given."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from cptbpf.fields import FIELDS
 from cptbpf.kernel.cred_watch import CredChange, Credentials, CredWatch
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import TaskReader
+from cptbpf.proc.system import ahead, clocks
 
 #: tid in cptbpf's own pid namespace and start_boottime: no two tasks have both.
 Identity = tuple[int, int]
@@ -20,6 +21,8 @@ GONE = "gone"  # the task ended before a pass saw it
 DISAGREE = "disagree"  # a pass shows others, and no change to them was reported
 VERDICTS = (AGREE, SUPERSEDED, GONE, DISAGREE)
 
+_DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
+_ANYBODY = 1.0  # seconds from one look whether anybody is left to the next
 _TURN = 0.25  # seconds from one look to the next, at most
 _LOOKS = 8  # at a task that has not yet got what it was given; each waits twice as long as the last, from 1 ms
 _HEX = {field.name for field in FIELDS if field.hex}
@@ -34,37 +37,19 @@ class Judged(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a watch found. ``refused`` has (hook, reason) of those that the kernel did not take."""
+    """What a watch found. ``refused`` has (hook, reason) of those that the kernel did not take; ``replaced`` counts, where
+    switches are followed, credentials that were replaced by equal ones: what they were in between was not seen."""
 
     hook: str
     refused: tuple[tuple[str, str], ...]
     dropped: int
+    replaced: int
     changes: tuple[Judged, ...]
 
     @property
     def finding(self) -> bool:
         """Whether a task has other credentials than its changes explain."""
         return any(judged.verdict == DISAGREE for judged in self.changes)
-
-
-def watch(
-    *,
-    pidns: str | int | None = None,
-    pid: int | None = None,
-    duration: float,
-    report: Callable[[Judged], None] | None = None,
-) -> Outcome:
-    """Reports every change of credentials in a pid namespace, or in the process tree below ``pid``, for ``duration`` seconds.
-
-    ``report`` is called with each as soon as it is judged. Raises TargetError, PrivilegeError, UnsupportedError.
-    """
-    with CredentialWatch(pidns, pid) as watching:
-        changes = []
-        for judged in watching.changes(duration):
-            changes.append(judged)
-            if report:
-                report(judged)
-        return Outcome(watching.hook, watching.refused, watching.dropped, tuple(changes))
 
 
 class CredentialWatch:
@@ -109,21 +94,30 @@ class CredentialWatch:
         """Changes that were lost so far because they came faster than they were read."""
         return self._watch.dropped
 
+    def outcome(self, changes: Iterable[Judged]) -> Outcome:
+        """What was found so far, with these changes."""
+        return Outcome(self.hook, self.refused, self.dropped, self._watch.replaced, tuple(changes))
+
     def interrupt(self) -> None:
         """Has :meth:`changes` come to its end, the one at work or the next. For another thread, or a signal handler."""
         self._ended = True
         self._watch.interrupt()
 
     def changes(self, duration: float) -> Iterator[Judged]:
-        """The changes of the next ``duration`` seconds, each as soon as it is judged; last, what only a pass shows."""
+        """The changes of the next ``duration`` seconds, each as soon as it is judged; last, what only a pass shows. It ends
+        before its time when nobody is left."""
         self._over = False
         self._waiting += ((change, 0) for change in self._later)
         self._later.clear()
         end = time.monotonic() + duration
+        due = time.monotonic() + _ANYBODY
         while not self._ended and (left := end - time.monotonic()) > 0:
             pause = 1e-3 * 2 ** self._waiting[0][1] if self._waiting else _TURN
             if self._watch.wait(min(left, _TURN, pause)) or self._waiting:
                 yield from self._look()
+            elif time.monotonic() > due:
+                due = time.monotonic() + _ANYBODY
+                self._ended |= not self._anybody()
         yield from self._look()
         self._over = True  # what changes from here on is for the next call, and for what supersedes what
         while self._waiting:
@@ -136,6 +130,12 @@ class CredentialWatch:
         if (inside := members(table, self._target)) is not None:
             table = table.only(inside)
         return {(task.host_pid, task.start_boottime): task for task in table}
+
+    def _anybody(self) -> bool:
+        table = self._reader.states()
+        inside = members(table, self._target)
+        rows = table.columns("host_pid", "state")
+        return any(not state & _DEAD and (inside is None or pid in inside) for pid, state in rows)
 
     def _read(self) -> None:
         for change in self._watch.read():
@@ -183,7 +183,7 @@ class CredentialWatch:
     def _unreported(self) -> Iterator[Judged]:
         """What a last pass shows that was not reported. Where commit_creds is hooked, there is no such thing."""
         tasks = self._pass()
-        now = time.monotonic_ns()
+        now = clocks().monotonic
         self._read()
         reported = set(map(_identity, self._later))
         for identity, (known, exec_id) in self._known.items():
@@ -204,6 +204,7 @@ def shown(outcome: Outcome) -> dict[str, Any]:
         "hook": outcome.hook,
         "refused": [{"hook": hook, "reason": reason} for hook, reason in outcome.refused],
         "dropped": outcome.dropped,
+        "replaced": outcome.replaced,
         "changes": [shown_change(judged) for judged in outcome.changes],
         "summary": {verdict: sum(judged.verdict == verdict for judged in outcome.changes) for verdict in VERDICTS},
     }
@@ -212,9 +213,8 @@ def shown(outcome: Outcome) -> dict[str, Any]:
 def shown_change(judged: Judged) -> dict[str, Any]:
     """One change, as JSON has it; ``changed`` names the fields that differ."""
     change = judged.change
-    since = time.time_ns() - time.monotonic_ns()
     return {
-        "time_ns": str(change.time_ns + since),
+        "time_ns": str(realtime(change)),
         "pid": change.pid,
         "tgid": change.tgid,
         "host_pid": change.host_pid,
@@ -228,6 +228,11 @@ def shown_change(judged: Judged) -> dict[str, Any]:
         "verdict": judged.verdict,
         "after": judged.after and _shown_credentials(judged.after),
     }
+
+
+def realtime(change: CredChange) -> int:
+    """When a change was made or seen, in ns since 1970."""
+    return change.time_ns + ahead()
 
 
 def changed(change: CredChange) -> list[str]:

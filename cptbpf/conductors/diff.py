@@ -15,9 +15,11 @@ _NO_CALL = 2**63  # orig_rax of a task that is in no system call is -1
 
 
 class Change(NamedTuple):
-    """One value that changed, as ``cptbpf decode`` shows it; ``group`` is that of the field."""
+    """One value that changed, as ``cptbpf decode`` shows it; ``group`` is that of the field. ``host_pid`` is the task's id in
+    the pid namespace of the cptbpf that took the later image."""
 
     pid: int
+    host_pid: int
     group: str
     field: str
     a: Any
@@ -67,7 +69,12 @@ def live(image: Image) -> Image:
     from cptbpf.image.reader import parse
     from cptbpf.proc.system import system
 
-    if image.meta.strings.get("boot_id") != system().boot_id:
+    boot = system().boot_id
+    if not boot:
+        raise TargetError(
+            "nothing tells which boot this is: /proc has no sys/kernel/random/boot_id", "mount -t proc proc /proc"
+        )
+    if image.meta.strings.get("boot_id") != boot:
         raise TargetError("the image is of another machine, or of another boot of this one", "compare it with another image")
     stream = io.BytesIO()
     kind, _, number = image.meta.strings.get("request", "").partition(" ")
@@ -90,7 +97,7 @@ def _changes(a: TaskImage, b: TaskImage) -> Iterator[Change]:
     for key in [*ours, *(key for key in others if key not in ours)]:
         before, after = ours.get(key), others.get(key)
         if before != after and not (key == ("regs", "rax") and _same_call(ours, others)):
-            yield Change(a.task.pid, *key, before, after)
+            yield Change(a.task.pid, others.get(("host", "host_pid"), 0), *key, before, after)
 
 
 def _flat(task: TaskImage) -> dict[tuple[str, str], Any]:

@@ -59,6 +59,7 @@ def frozen_window(
     reader.prepare(watch.count + watch.count // 8 + 8, xstate.layout().head)
     many = watch.count >= _MANY and registers == "ptrace" and look is None and not target.root
     with _pass_b_beside(reader) if many else nullcontext() as pass_b:
+        clocks()  # asks /proc for the time namespace, the first time
         deadline = time.monotonic() + timeout
         freezer.interrupt(watch.seized)
         seen = _at_once(reader, freezer, watch, pass_b) if pass_b else None

@@ -14,6 +14,7 @@ from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.sample_record import SAMPLE_EXEC_LOST, SAMPLE_FORK
 from cptbpf.kernel.sampler import RING_BYTES, CostWindow, Follower, Report
 from cptbpf.kernel.tasks import TaskReader
+from cptbpf.proc import system
 
 _WAIT = (0.01, 0.1)  # seconds from one batch to the next: at least, at most
 _PASS_SHARE = 200  # passes take at most this part of the time
@@ -54,7 +55,7 @@ class Sampler:
         self._next_pass = self._next_reconciliation = 0.0
         self._reconcile, self._patience = False, _RECONCILE[0]
         self._namespace = -1
-        self.offset = time.time_ns() - time.monotonic_ns()  # from the kernel's clock to the events'
+        self.offset = system.ahead()  # from the kernel's clock to the events'
         self._roster = Roster(self.offset)
         self._reader = TaskReader()
         try:
@@ -226,7 +227,7 @@ class Sampler:
 
     def _gaps(self) -> list[Event]:
         """What was lost and no later report tells of."""
-        stats, now = self._follower.stats(), time.monotonic_ns()
+        stats, now = self._follower.stats(), system.clocks().monotonic
         events = [event for cpu, counts in enumerate(stats) for event in self._gap(cpu, counts.dropped, now)]
         unknown = sum(counts.unknown for counts in stats)
         if unknown != self._unknown and not self._reconcile:

@@ -7,7 +7,8 @@ from typing import Any
 from cptbpf.image.model import ABSENT, Exe
 from cptbpf.kernel.record import TASK_HAS_MM, TaskState
 from cptbpf.kernel.tasks import TaskReader
-from cptbpf.proc.absent import Absent
+from cptbpf.proc import namespaces
+from cptbpf.proc.absent import GONE, Absent
 from cptbpf.proc.buildid import Cache
 from cptbpf.proc.process import Process
 
@@ -24,13 +25,18 @@ def read(reader: TaskReader, leaders: Iterable[TaskState]) -> dict[int, Surround
     where it does not, its values are absent.
     """
     wanted = list(leaders)
-    cache = Cache()
+    cache, covers = Cache(), namespaces.covers()
     found = {leader.host_pid: _read(leader, cache) for leader in wanted}
     cache.save()
     now = {pid: identity for pid, *identity in reader.states().columns("host_pid", "start_boottime", "exec_id")}
     for leader in wanted:
-        if now.get(leader.host_pid) != [leader.start_boottime, leader.exec_id]:
-            found[leader.host_pid] = dict.fromkeys(found[leader.host_pid], _CHANGED)
+        pid, values = leader.host_pid, found[leader.host_pid]
+        if now.get(pid) != [leader.start_boottime, leader.exec_id]:
+            found[pid] = dict.fromkeys(values, _CHANGED)
+        elif place := covers.get(pid):  # what is mounted there may be another process's, or anything
+            found[pid] = dict.fromkeys(values, f"{ABSENT}not believed: a mount over {place}")
+        elif values["cgroup"] == ABSENT + GONE:
+            found[pid] = dict.fromkeys(values, f"{ABSENT}/proc does not show the process")
     return found
 
 

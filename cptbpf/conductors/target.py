@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
-from cptbpf.errors import TargetError
+from cptbpf.errors import PrivilegeError, TargetError
 from cptbpf.kernel.tasks import TaskReader, TaskTable
 from cptbpf.proc import pidns
 
@@ -30,14 +31,42 @@ def resolve(reader: TaskReader, ns: str | int | None, pid: int | None) -> Target
     if (ns is None) == (pid is None):
         raise TargetError("name one target: a pid namespace or a process", "give either --pidns NS or --pid PID")
     if pid is not None:
-        leader = _leader(pid)
-        found, root, request = pidns.of_process(leader), leader, f"pid {pid}"
+        target = _of_process(reader, pid, f"pid {pid}", True)
+    elif (number := pidns.as_pid(str(ns))) is not None:
+        target = _of_process(reader, number, f"pidns {ns}", False)
     else:
-        found, root, request = pidns.resolve(str(ns)), 0, f"pidns {ns}"
-    found.close()  # its inode number stays its own while a task is in it, and every pass finds none once there is none
-    target = Target(found.inode, reader.own_level + found.depth, found.user_ns, root, request)
+        target = _of_namespace(reader, pidns.resolve(str(ns)), f"pidns {ns}", 0)
     reader.ask(target.inode, target.level)
     return target
+
+
+def _of_process(reader: TaskReader, pid: int, request: str, tree: bool) -> Target:
+    """The namespace of a process, or the tree below it. The kernel has the last word: /proc may hide a process, or show another
+    one in its place."""
+    task = _task(reader, pid)
+    if task is None:  # some sandboxes keep tasks from the iterator
+        leader = _leader(pid)
+        return _of_namespace(reader, pidns.of_process(leader), request, leader if tree else 0)
+    leader, inode, level = task
+    user_ns = 0
+    with suppress(TargetError, PrivilegeError):
+        found = pidns.of_process(leader)
+        user_ns = found.user_ns if found.inode == inode else 0
+        found.close()
+    return Target(inode, level, user_ns, leader if tree else 0, request)
+
+
+def _of_namespace(reader: TaskReader, found: pidns.PidNamespace, request: str, root: int) -> Target:
+    found.close()  # its inode number stays its own while a task is in it, and every pass finds none once there is none
+    return Target(found.inode, reader.own_level + found.depth, found.user_ns, root, request)
+
+
+def _task(reader: TaskReader, pid: int) -> tuple[int, int, int] | None:
+    """Thread group, pid namespace and its level of a task, as the kernel has them; None where a pass does not show it."""
+    pidns.check_proc()
+    reader.ask(os.stat("/proc/self/ns/pid").st_ino, reader.own_level)
+    rows = reader.states().columns("host_pid", "host_tgid", "pid_ns", "ns_level")
+    return next(((tgid, inode, level) for host_pid, tgid, inode, level in rows if host_pid == pid), None)
 
 
 def _leader(pid: int) -> int:

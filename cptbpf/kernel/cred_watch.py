@@ -15,7 +15,7 @@ _GROUPS = 32  # MAX_CRED_GROUPS
 _VALUES = struct.Struct(f"=12I5Q{_GROUPS}I")  # struct cred_values
 _HEAD = struct.Struct("=4I4xQQ16s")  # struct cred_change up to its values, without its size
 _SIZE = 4 + _HEAD.size + 2 * _VALUES.size
-_WATCH = struct.Struct(f"={READER_REQUEST.size}s8xI4xQ")  # struct cred_watch: request, ns, root, dropped
+_WATCH = struct.Struct(f"={READER_REQUEST.size}s8xI4xQQ")  # struct cred_watch: request, ns, root, dropped, replaced
 _ZERO = bytes(4)  # the key of an array's first element
 
 
@@ -108,7 +108,7 @@ class CredWatch:
         self._links = [at for name, at in descriptors.items() if name.startswith("on_") and self.hook != "kprobe"]
         try:
             self._ring = RingBuffer(descriptors["changes"])
-            bpf.map_update(self._watched, _ZERO, _WATCH.pack(reader.request(), root, 0))
+            bpf.map_update(self._watched, _ZERO, _WATCH.pack(reader.request(), root, 0, 0))
             if "on_pass" in descriptors:
                 self._begin_with(descriptors["on_pass"])
         except BaseException:
@@ -130,8 +130,17 @@ class CredWatch:
     def dropped(self) -> int:
         """Changes that found no room in the buffer so far, and those that the programs may have missed of all the machine's:
         one is not run while it is at work on that cpu already, for a task that lost the cpu in the midst of it."""
+        return self._counted(2) + sum(map(bpf.misses, self._links))
+
+    @property
+    def replaced(self) -> int:
+        """How often a task had other credentials with equal values at the end of a turn, and had executed no program: where
+        switches are followed, what they were in between was not seen."""
+        return self._counted(3)
+
+    def _counted(self, member: int) -> int:
         value = bpf.map_lookup(self._watched, _ZERO, _WATCH.size)
-        return (int(_WATCH.unpack(value)[2]) if value else 0) + sum(map(bpf.misses, self._links))
+        return int(_WATCH.unpack(value)[member]) if value else 0
 
     def wait(self, timeout: float) -> bool:
         """Whether there is a change to read, within ``timeout`` seconds; False at once after :meth:`interrupt`."""

@@ -9,6 +9,8 @@ import bisect
 import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 
 from cptbpf import rundir
 
@@ -46,8 +48,11 @@ def _path() -> str | None:
     where = rundir.directory()
     if where is None:
         return None
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        return f"{where}/symbols-{stream.read().strip()}"
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return f"{where}/symbols-{stream.read().strip()}"
+    except FileNotFoundError:  # /proc with subset=pid
+        return None
 
 
 def _cached() -> mmap.mmap | None:
@@ -59,16 +64,15 @@ def _cached() -> mmap.mmap | None:
 
 
 def _make() -> bytes:
-    """Reads /proc/kallsyms. An empty table where the addresses are hidden (kernel.kptr_restrict)."""
+    """Reads /proc/kallsyms. An empty table where it is not there, or the addresses are hidden (kernel.kptr_restrict)."""
     found: dict[int, bytes] = {}
     end = 0
-    with open("/proc/kallsyms", "rb") as stream:
-        for line in stream:
-            address, kind, name, *module = line.split()
-            if kind in _TEXT and not module:
-                found.setdefault(int(address, 16), name)
-            if name == b"_etext":
-                end = int(address, 16)
+    for line in _kallsyms():
+        address, kind, name, *module = line.split()
+        if kind in _TEXT and not module:
+            found.setdefault(int(address, 16), name)
+        if name == b"_etext":
+            end = int(address, 16)
     ordered = sorted((address, name) for address, name in found.items() if 0 < address <= end)
     names, offsets = bytearray(), array.array("I")
     for _, name in ordered:
@@ -81,6 +85,12 @@ def _make() -> bytes:
     if path and ordered:
         rundir.write(path, table)
     return table
+
+
+def _kallsyms() -> Iterator[bytes]:
+    """The lines of /proc/kallsyms; none where it is not there, as with subset=pid."""
+    with suppress(FileNotFoundError), open("/proc/kallsyms", "rb") as stream:
+        yield from stream
 
 
 def _modules() -> list[tuple[int, int, str]]:

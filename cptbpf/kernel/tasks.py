@@ -209,12 +209,15 @@ class TaskReader:
     """
 
     def __init__(self) -> None:
+        try:
+            self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
+        except FileNotFoundError:
+            raise UnsupportedError("/proc is not mounted", "mount -t proc proc /proc") from None
         opened = programs.open_set("tasks")
         self._states = opened["bpf_iter__task"]
         self._full = opened["bpf_iter__task_regs"]
         self._readers = opened["readers"]
         self._padding = bytes(bpf.map_value_size(self._readers) - record.READER_REQUEST.size)
-        self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
         self._target = (0, 0)
         self._room = Room()
         self.own_level = self.identity()[1]

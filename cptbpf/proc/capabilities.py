@@ -1,6 +1,10 @@
 """Capabilities of cptbpf itself: what it may do is asked of them, never of uid 0."""
 
+import os
+
 from cptbpf.errors import PrivilegeError
+
+_VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
 # linux/capability.h, bit 0 first
 NAMES = (
@@ -20,9 +24,14 @@ def names(mask: int) -> tuple[str, ...]:
 
 
 def effective() -> frozenset[str]:
-    """The effective capabilities of this thread, ``cred->cap_effective``."""
-    with open("/proc/thread-self/status", "rb") as stream:
-        return frozenset(names(int(stream.read().partition(b"\nCapEff:")[2].split(None, 1)[0], 16)))
+    """The effective capabilities of this thread, ``cred->cap_effective``, by capget(2): /proc need not be mounted."""
+    import ctypes  # not for who asks for names alone
+
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of bits 0 to 31, then of the others
+    if ctypes.CDLL(None, use_errno=True).capget(header, data) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return frozenset(names(data[3] << 32 | data[0]))
 
 
 def require(purpose: str, *wanted: str) -> None:

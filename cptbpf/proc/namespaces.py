@@ -1,6 +1,9 @@
 """cptbpf's own user and time namespace, through which /proc shows ids and times; and where /proc itself is veiled."""
 
 import os
+from typing import NamedTuple
+
+_CLOCKS = {"monotonic": "monotonic", "boottime": "boottime", "1": "monotonic", "7": "boottime"}  # by number before 5.7
 
 
 def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
@@ -13,32 +16,48 @@ def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
         return tuple((int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, stream))
 
 
-def boottime_offset() -> int:
-    """What cptbpf's time namespace adds to the boottime clock, in ns; 0 in the initial one, or without time namespaces."""
+class ClockOffsets(NamedTuple):
+    """What cptbpf's time namespace adds to the kernel's own clocks, in ns."""
+
+    monotonic: int
+    boottime: int
+
+
+def clock_offsets() -> ClockOffsets:
+    """The offsets of cptbpf's time namespace; both 0 in the initial one, or without time namespaces."""
+    found = dict.fromkeys(_CLOCKS.values(), 0)
     try:
         # The file is about the namespace of children to come, which unshare(2) makes another one; ours then is the initial one.
-        if os.readlink("/proc/self/ns/time") != os.readlink("/proc/self/ns/time_for_children"):
-            return 0
-        with open("/proc/self/timens_offsets") as stream:
-            for line in stream:
-                clock, seconds, nanoseconds = line.split()
-                if clock in ("boottime", "7"):
-                    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+        if os.readlink("/proc/self/ns/time") == os.readlink("/proc/self/ns/time_for_children"):
+            with open("/proc/self/timens_offsets") as stream:
+                for line in stream:
+                    clock, seconds, nanoseconds = line.split()
+                    found[_CLOCKS.get(clock, clock)] = int(seconds) * 1_000_000_000 + int(nanoseconds)
     except FileNotFoundError:
         pass
-    return 0
+    return ClockOffsets(found["monotonic"], found["boottime"])
+
+
+def covers() -> dict[int, str]:
+    """The processes over whose folder in /proc, or something in it, another file system is mounted: where, by the pid."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as stream:
+            points = [os.fsdecode(line.split()[4]) for line in stream if b" /proc/" in line]
+    except OSError:
+        return {}
+    places = ((place.split("/"), place) for place in points)
+    return {int(parts[2]): place for parts, place in places if parts[1:2] == ["proc"] and "".join(parts[2:3]).isdecimal()}
 
 
 def veil(pid: int) -> str:
     """What hides a process from who looks at /proc: a mount over its directory, or the option hidepid; "" for neither."""
+    if place := covers().get(pid):
+        return f"a mount over {place}"
     try:
         with open("/proc/self/mountinfo", "rb") as stream:
             lines = [line.split() for line in stream]
     except OSError:
         return ""
-    covers = [line for line in lines if line[4].startswith(b"/proc/") and line[4].split(b"/")[2] == b"%d" % pid]
-    if covers:
-        return f"a mount over /proc/{pid}"
     for line in reversed(lines):
         if line[4] == b"/proc":
             options = line[line.index(b"-") + 3].split(b",")

@@ -28,6 +28,7 @@ _KINDS = {
 }
 _REMEDY = "cptbpf list shows the pid namespaces."
 _LOOKS, _PAUSE = 4, 2e-3  # for somebody in a namespace; seconds
+_PID_MAX_LIMIT = 1 << 22  # linux/threads.h; inode numbers of namespaces are far above it
 _LEVELS_MAX = 64  # the kernel allows 32 levels
 
 
@@ -110,13 +111,21 @@ def resolve(spec: str) -> PidNamespace:
     check_proc()
     if "/" in spec:
         return _from_path(spec)
+    if (pid := as_pid(spec)) is not None:
+        return of_process(pid)
     digits = spec[5:-1] if spec.startswith("pid:[") and spec.endswith("]") else spec
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
+    if not _is_number(digits):
         raise TargetError(f"{spec!r} is not a pid namespace: give pid:[INODE], /proc/PID/ns/pid or a number", _REMEDY)
-    number = int(digits)
-    if digits == spec and number <= pid_max():
-        return of_process(number)
-    return by_inode(number)
+    return by_inode(int(digits))
+
+
+def as_pid(spec: str) -> int | None:
+    """The pid that a bare number means, where it is at most kernel.pid_max; None where ``spec`` is something else."""
+    return int(spec) if _is_number(spec) and int(spec) <= pid_max() else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def by_inode(inode: int) -> PidNamespace:
@@ -182,9 +191,12 @@ def ancestors(pid: int) -> tuple[int, ...]:
 
 
 def pid_max() -> int:
-    """kernel.pid_max: the highest pid is one below it."""
-    with open("/proc/sys/kernel/pid_max", "rb") as stream:
-        return int(stream.read())
+    """kernel.pid_max: the highest pid is one below it. Its own limit where /proc has no sys (``subset=pid``)."""
+    try:
+        with open("/proc/sys/kernel/pid_max", "rb") as stream:
+            return int(stream.read())
+    except FileNotFoundError:
+        return _PID_MAX_LIMIT
 
 
 def check_proc() -> None:

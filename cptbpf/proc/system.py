@@ -3,7 +3,10 @@
 import os
 import struct
 import time
+from functools import cache
 from typing import NamedTuple
+
+from cptbpf.proc import namespaces
 
 _CLOCK_MONOTONIC_COARSE = 6
 _NT_GNU_BUILD_ID = 3
@@ -29,7 +32,11 @@ class System(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """Three clocks at one instant, in ns; ``spread`` is how far apart, at most, they were read, in ns."""
+    """Three clocks at one instant, in ns; ``spread`` is how far apart, at most, they were read, in ns.
+
+    ``monotonic`` and ``boottime`` are the kernel's own, in which it keeps the start of a task, whatever cptbpf's own time
+    namespace makes of them.
+    """
 
     realtime: int
     monotonic: int
@@ -58,12 +65,22 @@ def clocks() -> Clocks:
     return min((_clocks_once() for _ in range(8)), key=lambda clocks: clocks.spread)
 
 
+def ahead() -> int:
+    """What CLOCK_REALTIME is ahead of the kernel's own monotonic clock, in ns."""
+    now = clocks()
+    return now.realtime - now.monotonic
+
+
+_offsets = cache(namespaces.clock_offsets)
+
+
 def _clocks_once() -> Clocks:
+    offsets = _offsets()
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     realtime = time.clock_gettime_ns(time.CLOCK_REALTIME)
     boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return Clocks(realtime, (before + after) // 2, boottime, after - before)
+    return Clocks(realtime, (before + after) // 2 - offsets.monotonic, boottime - offsets.boottime, after - before)
 
 
 def _read(path: str) -> bytes:

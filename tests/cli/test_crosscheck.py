@@ -68,6 +68,9 @@ def test_a_name_of_a_task_cannot_write_on_the_terminal(spawn: Callable[..., Targ
     assert done.returncode == 0
     assert b"\x1b" not in done.stdout
     assert b"\\x1b[31m[bold]x" in done.stdout
+    heading, row = done.stdout.splitlines()[:2]
+    assert b"HOST PID" in heading and b"WITNESSES" in heading
+    assert row.split()[:2] == [b"1", str(one.host_pid).encode()], "no column is cut for a long name"
 
 
 @pytest.mark.bpf

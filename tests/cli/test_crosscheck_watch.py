@@ -1,14 +1,16 @@
 """``cptbpf crosscheck --watch``: changes of credentials, for people and for programs."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Target
+from tests.harness import SLOWNESS, Target
 
 pytestmark = pytest.mark.bpf
 CPTBPF = str(Path(sys.executable).with_name("cptbpf"))
@@ -37,6 +39,17 @@ def test_a_line_for_each_change(spawn: Callable[..., Target]) -> None:
     assert done.returncode == 0, done.stderr
     assert "uid 0 -> 1234" in done.stdout
     assert "every task has what it was given" in done.stdout.splitlines()[-1]
+
+
+def test_a_signal_ends_it_with_what_was_found(spawn: Callable[..., Target]) -> None:
+    changing = spawn(["sh", "-c", CHANGES])
+    words = [CPTBPF, "crosscheck", "--pidns", str(changing.host_pid), "--watch", "1h", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as watching:
+        time.sleep(3 * SLOWNESS)
+        watching.send_signal(signal.SIGINT)
+        document = json.loads(watching.communicate()[0])
+    assert watching.returncode == 0
+    assert document["changes"]
 
 
 @pytest.mark.parametrize("arguments", [("--no-freeze", "--watch", "1s", "--pid", "1"), ("image", "--watch", "1s")])

@@ -42,8 +42,8 @@ def test_json(before: Path, after: Path) -> None:
     assert found.keys() == {"added", "gone", "changed"}
     assert [(one["pid"], one["host_pid"], one["comm"]) for one in found["added"]] == [(4, 1004, "new")]
     assert [one["pid"] for one in found["gone"]] == [2]
-    assert {"pid": 3, "field": "nvcsw", "a": 5, "b": 12} in found["changed"]
-    assert all(change.keys() == {"pid", "field", "a", "b"} for change in found["changed"])
+    assert {"pid": 3, "host_pid": 1003, "field": "nvcsw", "a": 5, "b": 12} in found["changed"]
+    assert all(change.keys() == {"pid", "host_pid", "field", "a", "b"} for change in found["changed"])
 
 
 def test_no_difference_is_status_0_and_needs_no_privilege(before: Path) -> None:

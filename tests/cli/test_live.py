@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import cptbpf
+from cptbpf.image.flags import timespec_import
 from tests.cli.command import NOBODY, PROGRAM, assert_failed, command
 from tests.harness import SLOWNESS, Target, until
 
@@ -44,6 +46,39 @@ def test_check_without_privilege() -> None:
     assert not rows["iter/task"]["ok"]
     said = command("check", before=NOBODY, cwd="/")
     assert said.returncode == 3 and b"snapshot cannot work here" in said.stdout and not said.stderr
+
+
+@pytest.mark.bpf
+@pytest.mark.parametrize(
+    ("mount", "works"),
+    [("mount -t proc -o subset=pid proc /proc", True), ("mount -t tmpfs none /proc", False)],
+    ids=["processes alone", "none"],
+)
+def test_other_mounts_of_proc(target: Start, tmp_path: Path, mount: str, works: bool) -> None:
+    one = target("sleeper")
+    before = ("unshare", "--mount", "--propagation", "private", "--", "sh", "-c", f'{mount} && exec "$@"', "sh")
+    checked = command("check", before=before)
+    taken = command("snapshot", "--pidns", f"pid:[{one.ns_inode}]", "-o", tmp_path / "image", before=before)
+    if works:
+        assert checked.returncode == taken.returncode == 0, taken.stderr
+        assert_failed(command("diff", tmp_path / "image", "live", before=before), 2, "which boot")
+    else:
+        assert checked.returncode == 3
+        assert b"snapshot cannot work here: proc" in checked.stdout
+        assert_failed(taken, 3, "/proc is not mounted", "mount -t proc")
+
+
+@pytest.mark.bpf
+@pytest.mark.ptrace
+def test_ages_in_a_time_namespace(spawn: Start, tmp_path: Path) -> None:
+    """The kernel keeps births on its own clock, whatever the namespace makes of it."""
+    one = spawn(["sleep", "1000"])
+    before = ("unshare", "--time", "--boottime", "100000", "--monotonic", "50000", "--fork", "--")
+    done = command("snapshot", "--pidns", one.host_pid, "-o", tmp_path / "image", before=before)
+    assert done.returncode == 0, done.stderr
+    meta, (task,) = (image := cptbpf.load(tmp_path / "image")).meta, image.tasks
+    assert 0 < meta.boottime - timespec_import(task.task.real_start_time) < 1000 * 10**9
+    assert 0 < meta.monotonic - timespec_import(task.task.start_time) < 1000 * 10**9
 
 
 @pytest.mark.ptrace

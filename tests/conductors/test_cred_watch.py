@@ -14,7 +14,6 @@ from cptbpf.conductors.cred_watch import (
     Judged,
     changed,
     shown,
-    watch,
 )
 from cptbpf.errors import TargetError
 from tests.features import missing
@@ -134,11 +133,44 @@ def test_a_storm(changer: Target, watching: CredentialWatch, hook: str) -> None:
     assert watching.dropped == 0
 
 
-def test_the_function(changer: Target) -> None:
-    """The tree below a process, for as long as asked; what it returns is what it reported, and JSON can hold it."""
-    told: list[Judged] = []
+@hooks
+def test_there_and_back(changer: Target, watching: CredentialWatch, hook: str) -> None:
+    """Within one turn on a cpu: a hook sees both changes; who follows switches sees that there was something, and says so."""
+    tell(changer, *["back"] * 10)
+    seen = found(watching)
+    counted = watching.outcome(()).replaced
+    if hook.startswith("sched_switch"):
+        assert counted + len(seen) / 2 == 10  # it may lose the cpu in between
+        assert counted
+    else:
+        assert [pair for pair, _ in seen] == ["0 1004", "1004 0"] * 10
+        assert counted == 0
+
+
+@hooks
+def test_an_execve_is_not_counted(spawn: Callable[..., Target], hook: str) -> None:
+    """It always gives the task other credentials, as a rule equal ones."""
+    program = spawn(["sh", "-c", "read line; exec sleep 1000"])
+    until(lambda: program.status("State").startswith("S"), "the shell to wait")
+    with CredentialWatch(pid=program.host_pid, hook=hook) as watching:
+        program.say("")
+        until(lambda: program.status("Name") == "sleep" and program.status("State").startswith("S"), "the execve")
+        assert found(watching) == []
+        assert watching.outcome(()).replaced == 0
+
+
+def test_it_ends_with_the_last_task(changer: Target) -> None:
+    with CredentialWatch(pid=changer.host_pid) as watching:
+        changer.close()
+        assert list(watching.changes(3600)) == []
+
+
+def test_the_outcome(changer: Target) -> None:
+    """The tree below a process, for as long as asked; JSON can hold what it found."""
     changer.say("storm 1000000")
-    outcome = watch(pid=changer.host_pid, duration=0.3, report=told.append)
+    with CredentialWatch(pid=changer.host_pid) as watching:
+        told = list(watching.changes(0.3))
+        outcome = watching.outcome(told)
     assert outcome.changes == tuple(told) != ()
     assert not outcome.finding
     assert outcome.hook == ("sched_switch" if missing("kprobe") else "fentry")
@@ -163,4 +195,4 @@ def test_interrupted(changer: Target) -> None:
 
 def test_no_such_target() -> None:
     with pytest.raises(TargetError):
-        watch(pid=1 << 22, duration=0)
+        CredentialWatch(pid=1 << 22)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cptbpf.image.reader import parse
 from cptbpf.proc import listed, namespaces
 from tests.cli.command import command
 from tests.conductors.checks import PRIVATE, check, checked, disagreeing, under_mounts
+from tests.conductors.shots import value
 from tests.harness import Target, build, children
 
 pytestmark = [pytest.mark.bpf, pytest.mark.ptrace]
@@ -32,12 +34,38 @@ def test_a_process_under_a_mount_is_hidden(target: Callable[..., Target], tmp_pa
     assert disagreeing(document) == []
 
 
-def test_a_thread_under_a_mount_is_hidden(target: Callable[..., Target], tmp_path: Path) -> None:
+@BOTH
+def test_a_thread_under_a_mount_is_hidden(target: Callable[..., Target], tmp_path: Path, option: tuple[str, ...]) -> None:
     one = target("threads", 2)
     thread = one.tids()[1]
-    status, document = under_mounts({f"/proc/{one.host_pid}/task/{thread}": str(tmp_path)}, "--pidns", one.host_pid)
+    place = f"/proc/{one.host_pid}/task/{thread}"
+    status, document = under_mounts({place: str(tmp_path)}, "--pidns", one.host_pid, *option)
     assert status == 1
-    assert [task["host_pid"] for task in document["tasks"]["hidden"]] == [thread]
+    assert [(task["host_pid"], task["why"]) for task in document["tasks"]["hidden"]] == [(thread, f"a mount over {place}")]
+    assert document["summary"]["ended"] == 0
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["a folder", "another process"])
+def test_a_process_is_the_kernels_not_what_is_mounted_in_its_place(
+    target: Callable[..., Target], tmp_path: Path, bystander: int, other: bool
+) -> None:
+    """Asked for by its pid: checked and imaged all the same, and nothing is believed of what covers it."""
+    one = target("sleeper")
+    place = f"/proc/{one.host_pid}"
+    covering = {place: f"/proc/{bystander}" if other else str(tmp_path)}
+    status, document = under_mounts(covering, "--pid", one.host_pid)
+    assert status == 1
+    assert [task["host_pid"] for task in document["tasks"]["hidden"]] == [one.host_pid]
+    for words in (("--pid", one.host_pid), ("--pidns", one.host_pid)):
+        script = f'mount --bind {covering[place]} {place} && exec "$@"'
+        done = command("snapshot", *words, "-o", "-", before=(*PRIVATE, "sh", "-c", script, "sh"))
+        assert done.returncode == 0, done.stderr
+        (task,) = parse(done.stdout).tasks
+        assert value(task, "host_pid") == one.host_pid
+        assert task.task.pid == one.pid
+        for name in ("exe", "cmdline", "cgroup"):
+            assert task.source(name) == f"absent: not believed: a mount over {place}"
+            assert name not in task.ext
 
 
 def test_hidden_tasks_are_told_to_people(target: Callable[..., Target], tmp_path: Path) -> None:

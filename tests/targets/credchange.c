@@ -6,6 +6,7 @@
 // thread     the second thread alone: setresuid       capset    drops CAP_SYS_TIME from all of its capability sets
 // secure     sets a securebit                         seteuid N raw, of the first thread alone
 // both       setresgid by libc: of each thread        burn      the second thread alone, which then never leaves the cpu
+// back       another effective uid and the old one again, within one turn on the cpu
 // storm N    N changes of the first thread's effective uid, and a turn on the cpu for each
 // leave      a child with changes of its own, which has ended    exec    execveat of PROGRAM, opened at the start
 // userns     a child that enters a new user namespace, and has ended
@@ -155,7 +156,10 @@ static void obey(const char *command, int program, char **argv, char **environ)
 		both();
 	else if (!strncmp(command, "seteuid ", 8))
 		must(raw_setresuid(-1, atoi(command + 8), -1), "setresuid");
-	else if (!strncmp(command, "storm ", 6))
+	else if (!strcmp(command, "back")) {
+		must(raw_setresuid(-1, 1004, -1), "setresuid");
+		must(raw_setresuid(-1, 0, -1), "setresuid");
+	} else if (!strncmp(command, "storm ", 6))
 		storm(atoi(command + 6));
 	else if (!strcmp(command, "leave") || !strcmp(command, "userns"))
 		child(*command == 'u');

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from cptbpf.cli.text import escape, instant, plural
+from cptbpf.cli.view.state import was_running
 from cptbpf.image.flags import timespec_import
 from cptbpf.image.model import (
     ABSENT,
@@ -81,7 +82,8 @@ class Context:
         words = {CERTIFICATE_CONSISTENT: "consistent: nothing moved", CERTIFICATE_MOVED: "NOT CONSISTENT: something moved"}
         held = words.get(self.image.trailer.flags, "not checked whether anything moved")
         registers = "ptrace" if self.meta.registers == REGISTERS_PTRACE else "BPF"
-        return f"all stopped, {held}; registers by {registers}"
+        total, ran = len(self.image.tasks), sum(map(was_running, self.image.tasks))
+        return f"{f'{total - ran} of {total}' if ran else 'all'} stopped, {held}; registers by {registers}"
 
     def footing(self, tasks: Iterable[TaskImage]) -> list[str]:
         """What moved, and what is absent beside the registers, each with its reason."""

@@ -61,6 +61,13 @@ def kernel_thread(task: TaskImage) -> bool:
     return bool(number(task, "pf_flags") & _PF_KTHREAD)
 
 
+def was_running(task: TaskImage) -> bool:
+    """Whether the task was not stopped, in an image for which tasks were, though it has user registers."""
+    if dead(task) or kernel_thread(task):
+        return False
+    return task.regs is None or ", not stopped: " in task.source("regs")
+
+
 def signal_name(number: int) -> str:
     """``SIGTERM``, ``SIGRTMIN+3``."""
     if 34 < number <= 64:  # SIGRTMIN is 34 for programs that use the C library

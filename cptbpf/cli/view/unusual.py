@@ -79,7 +79,7 @@ def _confinement(task: TaskImage, meta: Meta) -> list[str]:
     if number(task, "securebits"):
         found.append(f"securebits {number(task, 'securebits'):#x}")
     user_ns = value(task, "user_ns")
-    if user_ns and user_ns != meta.user_ns:
+    if user_ns and meta.user_ns and user_ns != meta.user_ns:
         found.append(f"user:[{user_ns}]")
     levels = task.ext.get("pids", ())
     if levels and levels[-1].ns != meta.pid_ns:

@@ -124,9 +124,8 @@ def crosscheck(
         hidden, phantom = strays(check.reader, check.target)
         method = "frozen" if freeze else "running"
         report = _report(check.results(), check.names, method, check.tasks, started)
-        summary = report.summary._replace(
-            hook=check.hooks.name, ended=check.ended - len(hidden), frozen_ms=round(check.frozen_ns / 1e6, 3)
-        )
+        ended = len(check.unseen - {stray.host_pid for stray in hidden})
+        summary = report.summary._replace(hook=check.hooks.name, ended=ended, frozen_ms=round(check.frozen_ns / 1e6, 3))
         return report._replace(hidden=hidden, phantom=phantom, summary=summary)
 
 

@@ -105,9 +105,9 @@ class LiveCheck:
         return len(self._compared)
 
     @property
-    def ended(self) -> int:
-        """Tasks that ended, or became others, before they could be compared."""
-        return len(self._seen - self._compared)
+    def unseen(self) -> set[int]:
+        """Host pids of tasks that ended, became others, or were hidden, before they could be compared."""
+        return {tid for tid, _ in self._seen - self._compared}
 
     def results(self) -> Iterator[Result]:
         """Everything that was found, by task and in the order of the catalogue."""

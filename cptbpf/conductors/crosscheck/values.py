@@ -165,7 +165,7 @@ class Frame:
 
     def __init__(self) -> None:
         self.user_hz = os.sysconf("SC_CLK_TCK")
-        self.boottime_offset = namespaces.boottime_offset()
+        self.boottime_offset = namespaces.clock_offsets().boottime
         self.uid_map = namespaces.id_map("uid")
         self.gid_map = namespaces.id_map("gid")
 
