@@ -92,10 +92,12 @@ def _stray(stray: "Stray") -> dict[str, Any]:
 
 def _lines(report: "Report") -> "Iterator[tuple[str, str]]":
     """The report for a person, and how each line looks: what was found first, what is explained folded."""
-    from cptbpf.cli.text import columns
+    from cptbpf.cli.text import columns, escape
 
     for line in _findings(report):
         yield line, "bold red"
+    for place in report.summary.covered:
+        yield f"mounted over: {escape(place)}: whoever reads it is not shown what the kernel says", "bold yellow"
     rows = _rows(report)
     shown = rows[:_ROWS]
     heading, *lines = columns([_TITLES, *shown], right=(0, 1, 3, 4, 5, 6))

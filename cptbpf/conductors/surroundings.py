@@ -33,8 +33,8 @@ def read(reader: TaskReader, leaders: Iterable[TaskState]) -> dict[int, Surround
         pid, values = leader.host_pid, found[leader.host_pid]
         if now.get(pid) != [leader.start_boottime, leader.exec_id]:
             found[pid] = dict.fromkeys(values, _CHANGED)
-        elif place := covers.get(pid):  # what is mounted there may be another process's, or anything
-            found[pid] = dict.fromkeys(values, f"{ABSENT}not believed: a mount over {place}")
+        elif places := covers.get(pid):  # what is mounted there may be another process's, or anything
+            found[pid] = dict.fromkeys(values, f"{ABSENT}not believed: a mount over {places[0]}")
         elif values["cgroup"] == ABSENT + GONE:
             found[pid] = dict.fromkeys(values, f"{ABSENT}/proc does not show the process")
     return found

@@ -38,21 +38,25 @@ def clock_offsets() -> ClockOffsets:
     return ClockOffsets(found["monotonic"], found["boottime"])
 
 
-def covers() -> dict[int, str]:
-    """The processes over whose folder in /proc, or something in it, another file system is mounted: where, by the pid."""
+def covers() -> dict[int, list[str]]:
+    """The processes over whose folder in /proc, or over something in it, another file system is mounted: where, by the pid."""
+    found: dict[int, list[str]] = {}
     try:
         with open("/proc/self/mountinfo", "rb") as stream:
             points = [os.fsdecode(line.split()[4]) for line in stream if b" /proc/" in line]
     except OSError:
-        return {}
-    places = ((place.split("/"), place) for place in points)
-    return {int(parts[2]): place for parts, place in places if parts[1:2] == ["proc"] and "".join(parts[2:3]).isdecimal()}
+        return found
+    for place in points:
+        parts = place.split("/")
+        if parts[1:2] == ["proc"] and len(parts) > 2 and parts[2].isdecimal():
+            found.setdefault(int(parts[2]), []).append(place)
+    return found
 
 
 def veil(pid: int) -> str:
     """What hides a process from who looks at /proc: a mount over its directory, or the option hidepid; "" for neither."""
-    if place := covers().get(pid):
-        return f"a mount over {place}"
+    if places := covers().get(pid):
+        return f"a mount over {places[0]}"
     try:
         with open("/proc/self/mountinfo", "rb") as stream:
             lines = [line.split() for line in stream]

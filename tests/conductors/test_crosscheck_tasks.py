@@ -68,6 +68,18 @@ def test_a_process_is_the_kernels_not_what_is_mounted_in_its_place(
             assert name not in task.ext
 
 
+def test_what_is_mounted_over_is_named(target: Callable[..., Target], tmp_path: Path) -> None:
+    """The process's own status, which ps reads, is no witness of ours; but who covers it wants somebody to be deceived."""
+    one = target("sleeper")
+    place = f"/proc/{one.host_pid}/status"
+    fake = tmp_path / "status"
+    fake.write_text(Path(place).read_text().replace("Uid:\t0", "Uid:\t1"))
+    status, document = under_mounts({place: str(fake)}, "--pidns", one.host_pid)
+    assert status == 0
+    assert document["summary"]["covered"] == [place]
+    assert under_mounts({}, "--pidns", one.host_pid)[1]["summary"]["covered"] == []
+
+
 def test_hidden_tasks_are_told_to_people(target: Callable[..., Target], tmp_path: Path) -> None:
     one = target("sleeper", init=True)
     script = f'mount --bind {tmp_path} /proc/{one.host_pid} && exec "$@"'

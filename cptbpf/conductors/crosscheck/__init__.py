@@ -46,7 +46,8 @@ class Summary(NamedTuple):
     """Counts over all results. ``undecided`` are results that are explained by nothing but that they kept moving; ``ended``
     are tasks that ended before they could be compared; times are in ms. ``hook`` says what showed the kernel's values at the
     moment that /proc rendered a running task's: ``fentry``, ``kprobe``, or ``passes`` where the kernel takes neither and a pass
-    before and one after bracket them; "" for an image."""
+    before and one after bracket them; "" for an image. ``covered`` names what is mounted over files of these processes in
+    /proc, most of which are witnesses of nothing: who else reads them is shown that."""
 
     tasks: int
     compared: int
@@ -59,6 +60,7 @@ class Summary(NamedTuple):
     hook: str
     frozen_ms: float
     wall_ms: float
+    covered: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
@@ -111,7 +113,7 @@ def crosscheck(
         return _report(check_image(image), names, "image", len(names), started)
     from cptbpf.conductors.crosscheck.live import LiveCheck
     from cptbpf.conductors.crosscheck.tasks import strays
-    from cptbpf.proc import capabilities
+    from cptbpf.proc import capabilities, namespaces
 
     if freeze:
         capabilities.require("to stop tasks", "CAP_SYS_PTRACE")
@@ -125,7 +127,10 @@ def crosscheck(
         method = "frozen" if freeze else "running"
         report = _report(check.results(), check.names, method, check.tasks, started)
         ended = len(check.unseen - {stray.host_pid for stray in hidden})
-        summary = report.summary._replace(hook=check.hooks.name, ended=ended, frozen_ms=round(check.frozen_ns / 1e6, 3))
+        covered = tuple(place for pid, places in namespaces.covers().items() if pid in check.seen for place in places)
+        summary = report.summary._replace(
+            hook=check.hooks.name, ended=ended, frozen_ms=round(check.frozen_ns / 1e6, 3), covered=covered
+        )
         return report._replace(hidden=hidden, phantom=phantom, summary=summary)
 
 

@@ -105,6 +105,11 @@ class LiveCheck:
         return len(self._compared)
 
     @property
+    def seen(self) -> set[int]:
+        """Host pids of all tasks that there were."""
+        return {tid for tid, _ in self._seen}
+
+    @property
     def unseen(self) -> set[int]:
         """Host pids of tasks that ended, became others, or were hidden, before they could be compared."""
         return {tid for tid, _ in self._seen - self._compared}
