@@ -41,7 +41,11 @@ static __always_inline u64 bounded(u64 length, u64 most)
 
 /* Of linux/sched.h: macros, which BTF does not carry; never changed */
 #define PF_KTHREAD 0x00200000
-#define TASK_TRACED_BIT 0x00000008	/* __TASK_TRACED, by a name that no kernel's header has */
+/*
+ * __TASK_TRACED, by a name that no kernel's header has. TASK_WAKEKILL is set beside it before 5.19, 2500ad1c7fa4 ("ptrace: Don't
+ * change __state").
+ */
+#define TASK_TRACED_BIT 0x00000008
 
 /* 5.14, 2f064a59a11f ("sched: Change task_struct::state"): renamed, and 32 bits wide */
 static __always_inline u64 task_state(struct task_struct *task)
@@ -129,6 +133,8 @@ static __always_inline void read_accounting(struct task_struct *task, struct tas
 static __always_inline void read_time_namespaces(struct nsproxy *nsproxy, struct task_record *record)
 {
 #ifdef HAVE_nsproxy_time_ns /* 5.6, 769071ac9f20 ("ns: Introduce Time Namespace") */
+	if (!READ(nsproxy->time_ns))	/* without CONFIG_TIME_NS */
+		return;
 	record->time_ns = READ(READ(nsproxy->time_ns)->ns.inum);
 	record->time_ns_for_children = READ(READ(nsproxy->time_ns_for_children)->ns.inum);
 	record->valid |= TASK_HAS_TIME_NS;
@@ -160,7 +166,15 @@ static __always_inline void *task_xstate(struct task_struct *task, u32 *size)
 #ifdef HAVE_fpu_fpstate /* 5.16, 87d0e5be0fac ("x86/fpu: Provide struct fpstate") */
 	struct fpstate *fpstate = NULL;
 
-	bpf_probe_read_kernel(&fpstate, sizeof(fpstate), (void *)&fpu->fpstate);
+	/*
+	 * Within KVM_RUN fpstate is the guest's, and the task's own is kept beside it: 5.16, d69c1382e1b7 ("x86/kvm: Convert FPU
+	 * handling to a single swap buffer"). Before, the task's own was where nobody but KVM finds it.
+	 */
+#ifdef HAVE_fpu___task_fpstate
+	bpf_probe_read_kernel(&fpstate, sizeof(fpstate), (void *)&fpu->__task_fpstate);
+#endif
+	if (!fpstate)
+		bpf_probe_read_kernel(&fpstate, sizeof(fpstate), (void *)&fpu->fpstate);
 	bpf_probe_read_kernel(size, sizeof(*size), (void *)&fpstate->size);
 	return (void *)&fpstate->regs;
 #else /* its length is that of the whole: sizeof(union fpregs_state) is rounded up to a page, CPUID has the last word */

@@ -7,7 +7,7 @@
  * cpu, with what they were at its birth, in the first pass or when they were last reported. So two changes within one turn
  * are one, and one of a task that does not leave its cpu is not seen. A change that was taken back within the turn is counted,
  * by the address of the credentials. RAW_TP: in a hash by the task's address, for kernels
- * without task storage for tracing programs (before 5.11, a10787e6d58c, "bpf: Enable task local storage for tracing programs").
+ * without task storage for tracing programs (before 5.13, a10787e6d58c, "bpf: Enable task local storage for tracing programs").
  *
  * All is compiled with UNTRUSTED_POINTERS; only what every switch looks at is followed directly (FOLLOW).
  */
@@ -207,7 +207,9 @@ static __always_inline struct known *known_of(struct task_struct *task)
 
 static __always_inline struct known *known_new(struct task_struct *task)
 {
-	return known_tasks.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
+	struct known *known = known_tasks.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
+
+	return known ? known : known_of(task);	/* EAGAIN, where a pass and a birth meet in one instant on two cpus */
 }
 
 static __always_inline void known_end(struct task_struct *task)	/* it goes with the task */
@@ -237,9 +239,10 @@ static __always_inline int follow(struct task_struct *task)
 	known->cred = (u64)cred;
 	known->exec_id = READ(task->self_exec_id);
 	known->group_info = (u64)READ(cred->group_info);
-	known->pid = pid;
 	read_own_ids(watch, task, &known->tgid, &known->host_pid, &known->host_tgid);
 	read_values(cred, &known->values);
+	asm volatile("" ::: "memory");
+	known->pid = pid;		/* until now on_switch lets it be: the task may be on another cpu */
 	return 0;
 }
 
@@ -301,7 +304,7 @@ int on_switch(u64 *ctx)
 	struct known *known = known_of(task);
 	struct cred_watch *watch = the_watch();
 
-	if (!known || !watch)
+	if (!known || !known->pid || !watch)
 		return 0;
 	if (differs(known, FOLLOW(task->real_cred)))
 		report(watch, task, known);

@@ -6,7 +6,7 @@
  * A watch is made at the task's birth or by a pass, never at a switch: there the run queue is locked, and an allocation that
  * wakes kswapd would lock it again.
  *
- * WATCH_HASH: watches in a hash by the task's address, for kernels without task storage for tracing programs (before 5.11,
+ * WATCH_HASH: watches in a hash by the task's address, for kernels without task storage for tracing programs (before 5.13,
  * a10787e6d58c, "bpf: Enable task local storage for tracing programs"). RAW_TP: for kernels that load no BTF tracepoints; a raw
  * one gets plain addresses.
  *

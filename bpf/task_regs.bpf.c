@@ -115,10 +115,20 @@ static __always_inline void write_task(struct seq_file *seq, struct reader *read
 		bpf_seq_write(seq, reader->xstate, xstate);
 }
 
+/* Stopped by a tracer, and off its CPU: from now on all of it stands still. */
+static __always_inline bool stands_still(struct task_struct *task)
+{
+	u64 state = task_state(task);
+
+	asm volatile("" ::: "memory");
+	return state & TASK_TRACED_BIT && !task->on_cpu;
+}
+
 int bpf_iter__task_regs(struct bpf_iter__task *ctx)
 {
-	struct reader *reader = record_for(ctx);
 	struct task_struct *task = ctx->task;
+	bool still = task && stands_still(task);	/* before anything else is read of it */
+	struct reader *reader = record_for(ctx);
 	struct task_extra *extra;
 	long stack;
 
@@ -144,7 +154,7 @@ int bpf_iter__task_regs(struct bpf_iter__task *ctx)
 			extra->stack = stack / sizeof(u64);
 	}
 	write_task(ctx->meta->seq, reader, task);
-	if (!(reader->record.state & TASK_TRACED_BIT) || reader->record.on_cpu)
+	if (!still)
 		/* where the buffer is full, what was written of the task is dropped, and it is shown again */
 		reader->running += !bpf_seq_write(ctx->meta->seq, extra, 0);
 	return 0;

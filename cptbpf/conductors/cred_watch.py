@@ -75,7 +75,8 @@ class CredentialWatch:
         self._later: list[CredChange] = []  # seen when the time was over
         self._over = False
         self._last: dict[Identity, CredChange] = {}  # the latest change of each task in it
-        self._known = {identity: (Credentials.of(task), task.exec_id) for identity, task in self._pass().items()}
+        self._known: dict[Identity, tuple[Credentials, int]] = {}  # what each task should have, as far as is known
+        self._note(self._pass())
         self._ended = False
 
     def __enter__(self) -> "CredentialWatch":
@@ -117,7 +118,9 @@ class CredentialWatch:
                 yield from self._look()
             elif time.monotonic() > due:
                 due = time.monotonic() + _ANYBODY
-                self._ended |= not self._anybody()
+                tasks = self._pass()
+                self._note(tasks)
+                self._ended |= all(task.state & _DEAD for task in tasks.values())
         yield from self._look()
         self._over = True  # what changes from here on is for the next call, and for what supersedes what
         while self._waiting:
@@ -131,11 +134,12 @@ class CredentialWatch:
             table = table.only(inside)
         return {(task.host_pid, task.start_boottime): task for task in table}
 
-    def _anybody(self) -> bool:
-        table = self._reader.states()
-        inside = members(table, self._target)
-        rows = table.columns("host_pid", "state")
-        return any(not state & _DEAD and (inside is None or pid in inside) for pid, state in rows)
+    def _note(self, tasks: Mapping[Identity, TaskState]) -> None:
+        """Has it that tasks which are new to it, or have executed a program since, rightly have what a pass shows."""
+        for identity, task in tasks.items():
+            known = self._known.get(identity)
+            if known is None or known[1] != task.exec_id:
+                self._known[identity] = Credentials.of(task), task.exec_id
 
     def _read(self) -> None:
         for change in self._watch.read():
@@ -161,6 +165,7 @@ class CredentialWatch:
             if self._last.get(_identity(change)) is change:
                 del self._last[_identity(change)]
             yield judged
+        self._note(tasks)
         if len(self._known) > 2 * len(tasks) + 1000:
             self._known = {identity: known for identity, known in self._known.items() if identity in tasks}
 

@@ -21,6 +21,7 @@ from cptbpf.trace.freezer import Freezer
 Look = Callable[[Collection[int], Collection[int]], None]
 
 _TRACED = 0x08  # __TASK_TRACED
+_STOPPED = {_TRACED, _TRACED | 0x100}  # on some kernels with TASK_WAKEKILL: bpf/compat.h
 _DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
 _PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
 _PAUSE_MIN, _PAUSE_MAX = 50e-6, 2e-3  # seconds between two looks
@@ -67,17 +68,20 @@ def frozen_window(
             seen = _in_turn(reader, freezer, watch, registers, deadline, look)
     missed = dict.fromkeys(seen.waiting, 0) | {tid: error for tid, error in watch.refused.items() if tid in watch.present}
     frozen = frozenset(watch.seized - missed.keys() - watch.dying)
-    freezer.release({tid: code for tid, code in seen.c.columns("host_pid", "exit_code") if tid in frozen})
+    codes = {tid: code for tid, code in seen.c.columns("host_pid", "exit_code") if tid in frozen}
+    # Where somebody still runs, an execve may give the id of one who had stopped to another.
+    freezer.release(None if seen.late else codes)
     return Window(seen.b, seen.c, frozen, missed, frozenset(watch.own), threading.get_native_id(), seen.clocks)
 
 
 class _Seen(NamedTuple):
-    """Passes B and C, the clocks of B, and who had not stopped when time was up."""
+    """Passes B and C, the clocks of B, and who had not stopped when time was up, if it was."""
 
     b: FullPass
     c: TaskTable
     clocks: Clocks
     waiting: set[int]
+    late: bool
 
 
 def _pass_b_beside(reader: TaskReader) -> AbstractContextManager[Beside[FullPass] | None]:
@@ -95,9 +99,9 @@ def _at_once(reader: TaskReader, freezer: Freezer, watch: "_Watch", pass_b: Besi
     stopped = not freezer.read()
     b = pass_b.result()
     c = reader.states()
-    waiting = watch.look(c)
-    if stopped and watch.at_rest and b.running == watch.running:
-        return _Seen(b, c, instant, waiting)
+    found = watch.look(c)
+    if stopped and found.at_rest and b.running == found.running:
+        return _Seen(b, c, instant, found.waiting, False)
     return None
 
 
@@ -108,10 +112,12 @@ def _in_turn(
     pause = _PAUSE_MIN
     while True:
         # Whose registers ptrace could read has stopped. Whether they are all that there are, pass C will tell.
-        stopped = registers == "ptrace" and not freezer.read()
-        waiting = set() if stopped else watch.look(reader.states())
+        stopped = registers == "ptrace" and not freezer.read() and not watch.doubtful
+        waiting: set[int] = set()
+        if not stopped:
+            waiting, stopped, _ = watch.look(reader.states())
         late = time.monotonic() > deadline
-        if late or stopped or watch.at_rest:
+        if late or stopped:
             if registers == "ptrace":
                 freezer.read()  # those that were seen to stop only by the last look
             instant = clocks()
@@ -119,14 +125,27 @@ def _in_turn(
             if look is not None:
                 look(watch.present, watch.seized)
             c = reader.states()
-            waiting |= watch.look(c)
-            if late or watch.at_rest:
-                return _Seen(b, c, instant, waiting)
+            found = watch.look(c)
+            waiting |= found.waiting
+            if late or found.at_rest:
+                return _Seen(b, c, instant, waiting, late)
         if registers != "ptrace":
             freezer.reap(waiting | watch.dying)
             freezer.interrupt(waiting)  # one may be a thread that took over the id of a leader that had been interrupted
         time.sleep(pause)
         pause = min(2 * pause, _PAUSE_MAX)
+
+
+class _Found(NamedTuple):
+    """What a look found.
+
+    ``waiting`` are tasks that have yet to stop. ``at_rest``: there are none, nobody is new, and nobody was missed. ``running``
+    counts the tasks, whoever's, that did not stand still, as FullPass does.
+    """
+
+    waiting: set[int]
+    at_rest: bool
+    running: int
 
 
 class _Watch:
@@ -140,10 +159,8 @@ class _Watch:
         self.count = 0  # of tasks in the last pass
         self.refused: dict[int, int] = {}
         self._refusals: dict[int, int] = {}  # in how many looks on end
-        self._doubtful: set[int] = set()  # refused, perhaps only because the id was passing from one task to another
+        self.doubtful: set[int] = set()  # refused, perhaps only because the id was passing from one task to another
         self._living: set[int] = set()
-        self.running = 0  # tasks of the last look, whoever's, that did not stand still, as FullPass counts them
-        self.at_rest = False  # the last look missed nobody, and nobody moved who should have stopped
         self.own: set[int] = set()
         self.present: set[int] = set()
         self.seized: set[int] = set()
@@ -158,39 +175,37 @@ class _Watch:
             if not self._seize_new(table, belonging):
                 return
 
-    def look(self, table: TaskTable) -> set[int]:
-        """What a pass shows: seizes and interrupts who is new, and returns the tasks that have yet to stop."""
-        moving: list[tuple[int, int, int]] = []
+    def look(self, table: TaskTable) -> _Found:
+        """What a pass shows. Seizes and interrupts who is new."""
         if self._all_stand_still(table):
-            living, self.running = set(self.seized), 0
-        else:
-            belonging = self._belonging(table)
-            new = self._seize_new(table, belonging)
-            if new:
-                self._freezer.interrupt(new)
-            living = _living(table, belonging)
-            moving = [
-                (pid, state, flags)
-                for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
-                if not state & _TRACED or on_cpu
-            ]
-            self.running = len(moving)
-            moving = [row for row in moving if row[0] in self.seized]
+            self.dying.clear()
+            missed, self._living = self._living - self.seized, set(self.seized)
+            return _Found(set(), not missed, 0)
+        belonging = self._belonging(table)
+        new = self._seize_new(table, belonging)
+        if new:
+            self._freezer.interrupt(new)
+        moving = [
+            (pid, state, flags)
+            for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
+            if not state & _TRACED or on_cpu
+        ]
         # one that is on its way out never comes back to user mode: there is nothing to wait for, and it does not stand still
-        self.dying = {pid for pid, state, flags in moving if _ending(state, flags)}
-        waiting = {pid for pid, *_ in moving} - self.dying
+        self.dying = {pid for pid, state, flags in moving if pid in self.seized and _ending(state, flags)}
+        waiting = {pid for pid, *_ in moving if pid in self.seized} - self.dying
         waiting -= _in_vfork(table, waiting)
         # A thread that takes over its dead leader's id while a pass is between the two is seen in neither place.
-        self.at_rest = not waiting and not self._doubtful and living >= self._living
-        self._living = living
-        return waiting
+        living = _living(table, belonging)
+        missed, self._living = self._living - living, living
+        # Who is new has perhaps stopped already, but nobody has read its registers.
+        return _Found(waiting, not (waiting or new or missed or self.doubtful), len(moving))
 
     def _all_stand_still(self, table: TaskTable) -> bool:
         """Whether the tasks of a pass are those that were seized, no more and no fewer, and all have stopped: what is to be
         found of ten thousand tasks at last, in a quarter of the time that the whole of a look takes."""
         return (
-            not self._doubtful
-            and set(table.column("state")) == {_TRACED}
+            not self.doubtful
+            and set(table.column("state")) <= _STOPPED
             and not any(table.column("on_cpu"))
             and dict(table.columns("host_pid", "start_boottime")) == self._start
         )
@@ -214,7 +229,7 @@ class _Watch:
             self.seized -= gone
             for tid in gone:
                 del self._start[tid]
-        self._doubtful.clear()
+        self.doubtful.clear()
         candidates = belonging - self.seized  # for the same reason who was refused is tried again
         if not candidates:
             return set()
@@ -237,7 +252,7 @@ class _Watch:
         """Has those looked at again who were refused though nobody traces them. A thread that executes a program leaves its id
         (ESRCH) for its leader's, whose holder is a zombie until then (EPERM); left alone, it would start threads anew."""
         self._refusals = {tid: self._refusals.get(tid, 0) + 1 for tid in refused}
-        self._doubtful = {tid for tid, looks in self._refusals.items() if looks < _DOUBTS}
+        self.doubtful = {tid for tid, looks in self._refusals.items() if looks < _DOUBTS}
 
 
 def _living(table: TaskTable, belonging: set[int]) -> set[int]:

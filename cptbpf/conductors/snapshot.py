@@ -121,7 +121,9 @@ def _frozen(reader: TaskReader, target: Target, registers: str, timeout: float) 
     window = freezer.run(lambda: frozen_window(reader, freezer, target, registers, timeout))
     inside = members(window.c, target)
     tasks = [task for task in window.b.raw() if inside is None or task.host_pid in inside]
-    freeze = Freeze(freezer, window.frozen, window.why_not, window.own, window.tracer)
+    # Whose parent ended in the window is no longer below the root of a tree.
+    frozen = window.frozen if inside is None else window.frozen & inside
+    freeze = Freeze(freezer, frozen, window.why_not, window.own, window.tracer)
     return _Capture(tasks, before, window.c, freeze, window.clocks)
 
 

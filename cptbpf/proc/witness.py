@@ -24,6 +24,8 @@ _NOT_SHOWN = "this kernel does not show it"
 
 NOT_READ = Absent("not read")
 """The value of a spec whose file was left out."""
+WITHHELD = Absent("shown of cptbpf itself, and not of this task")
+"""The value of a spec that this kernel shows of every task, where what was read is not how the kernel writes it."""
 
 
 class Shown:
@@ -48,8 +50,8 @@ class Shown:
             return text
         try:
             return self._value(name, rest, text, depth)
-        except (ValueError, IndexError):
-            return Absent(_NOT_SHOWN)
+        except (ValueError, IndexError, KeyError):
+            return WITHHELD if _shown_of_us(spec) else Absent(_NOT_SHOWN)
 
     def _value(self, name: str, rest: str, text: bytes, depth: int) -> Value | Absent:
         if name == "stat":
@@ -67,8 +69,8 @@ class Shown:
         if name.startswith("ns/"):
             return int(text[text.index(b"[") + 1 : -1])
         columns = text.split()
-        if name == "schedstat" and columns == [b"0", b"0", b"0"]:
-            return Absent("schedstats are off, or the task has not run yet")
+        if name == "schedstat" and columns == [b"0", b"0", b"0"] and not _has_schedstats():
+            return Absent("schedstats are off")
         return int(columns[int(rest) - 1])
 
     def _stat_column(self, number: int, text: bytes) -> Value | Absent:
@@ -90,9 +92,7 @@ class Shown:
         if self._lines is None:
             self._lines = dict(line.split(b":", 1) for line in text.split(b"\n") if b":" in line)
         key, _, column = key.partition(" ")
-        line = self._lines.get(key.encode())
-        if line is None:
-            return Absent(_NOT_SHOWN)
+        line = self._lines[key.encode()]
         if key.startswith(_HEX_LINES):
             return int(line.replace(b",", b""), 16)
         numbers = tuple(map(int, line.split()))
@@ -113,6 +113,28 @@ class Shown:
     def _io(text: bytes) -> dict[bytes, bytes]:
         lines = (line.partition(b": ") for line in text.split(b"\n"))
         return {key: value for key, _, value in lines}
+
+
+@cache
+def _shown_of_us(spec: str) -> bool:
+    """Whether the kernel shows of cptbpf itself what a spec means."""
+    pid, name, rest = os.getpid(), *spec.partition(" ")[::2]
+    shown = read(pid, pid, (name,))
+    text = shown.raw[name] if isinstance(shown, Shown) else NOT_READ
+    if isinstance(shown, int) or isinstance(text, Absent):
+        return False
+    try:
+        shown._value(name, rest, text, 0)
+    except (ValueError, IndexError, KeyError):
+        return False
+    return True
+
+
+@cache
+def _has_schedstats() -> bool:
+    """Whether the kernel counts what schedstat shows, which is 0 in all columns otherwise: we have run."""
+    with open("/proc/self/schedstat", "rb") as stream:
+        return stream.read().split() != [b"0"] * 3
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cptbpf.fields import Field
 from cptbpf.image.flags import encode_task_flags
-from cptbpf.kernel.record import TaskState
+from cptbpf.kernel.record import TASK_COMM_LEN, TaskState
 from cptbpf.rules.cputime import bounds, rising, times
 
 AGREE, EXPLAINED, DISAGREE, MOVED = "agree", "explained", "disagree", "moved"
@@ -220,7 +220,10 @@ def _comm(sight: Sight) -> Judgement:
     before, after = (name.partition(b"\0")[0] for name in (sight.before, sight.after))
     if sight.shown in (before, after):
         return _judged(sight, "")
-    if sight.new.pf_flags & (_PF_KTHREAD | _PF_WQ_WORKER) and sight.shown.startswith(after):
+    # A worker tells its work queue behind + or -, another kernel thread the rest of a name that was cut (proc_task_name()).
+    rest = sight.shown.removeprefix(after)
+    longer = len(after) == TASK_COMM_LEN - 1 or rest[:1] in (b"+", b"-")
+    if sight.new.pf_flags & (_PF_KTHREAD | _PF_WQ_WORKER) and rest != sight.shown and longer:
         return _judged(sight, "the full name of a kernel thread")
     return _differs(sight, before == after)
 

@@ -1,6 +1,7 @@
 """The check of real tasks: no false alarm whatever they do, and a lie of /proc is found."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,32 @@ def test_a_lie_of_proc_is_found(
     # a copy shows no tracer and no later switches either
     assert found - {field} <= {"ppid", "host_ppid", "nvcsw", "nivcsw"}
     assert document["summary"]["disagree"] == len(disagreeing(document))
+
+
+OMISSIONS = (
+    ("euid", "status", rb"Uid:.*\n"),
+    ("cap_effective", "status", rb"CapEff:.*\n"),
+    ("groups", "status", rb"Groups:.*\n"),
+    ("sig_blocked", "status", rb"(?s).*"),
+    ("total_vm", "statm", rb"(?s).*"),
+    ("run_count", "schedstat", rb"(?s).*"),
+    ("rchar", "io", rb"(?s).*"),
+)
+
+
+@pytest.mark.parametrize(("field", "name", "left_out"), OMISSIONS, ids=[f"{lie[1]}-{lie[0]}" for lie in OMISSIONS])
+def test_what_proc_leaves_out_is_found(
+    target: Callable[..., Target], tmp_path: Path, field: str, name: str, left_out: bytes
+) -> None:
+    one = target("credentials")
+    place = Path(f"/proc/{one.host_pid}/task/{one.host_pid}/{name}")
+    lie = tmp_path / name
+    lie.write_bytes(re.sub(left_out, b"", place.read_bytes()))
+    status, document = under_mounts({str(place): str(lie)}, "--pidns", one.host_pid)
+    assert status == 1
+    withheld = {one["field"] for one in document["results"] if one["rule"].startswith("shown of cptbpf itself")}
+    assert field in withheld
+    assert withheld <= {found for _, found in disagreeing(document)}
 
 
 @pytest.mark.parametrize("option", ["", "--no-freeze"])

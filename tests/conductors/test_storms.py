@@ -44,6 +44,9 @@ def test_a_storm_of_births(target: Callable[..., Target], kind: str) -> None:
             parent = 0 if task.task.tgid == storm.pid else storm.pid
             assert (task.task.ppid, task.task.rppid, value(task, "ptrace")) == (parent, parent, 0)
             assert value(task, "host_ppid") == value(task, "host_rppid")
+            held = kind in ("vfork", "mixed") and task.task.pid == storm.pid  # by its child: it never stops
+            if task.regs is not None and not held:
+                assert task.source("regs") == ("kernel:B" if turn % 3 == 2 else "ptrace")
             born += task.source("task", "state") == "kernel:B" and task.regs is not None
     storm.say("")
     made, failed = storm.read_line(), storm.read_line()
@@ -51,6 +54,20 @@ def test_a_storm_of_births(target: Callable[..., Target], kind: str) -> None:
     assert failed == "failed 0"
     assert most > 1, "no snapshot met a child"
     assert born, "no snapshot met one that was born after its first pass"
+    assert_free(storm)
+
+
+def test_orphans_leave_a_process_tree(target: Callable[..., Target]) -> None:
+    """Their parent ends in the window: then they are not below the root any more, and nobody misses them."""
+    storm = target("forkstorm", "orphans", init=True)
+    for _ in range(ROUNDS):
+        shot = shoot(pid=storm.host_pid)
+        assert shot.summary.moved == ()
+        assert shot.summary.partial == ()
+        assert storm.host_pid in shot.tasks
+    storm.say("")
+    storm.read_line()
+    assert storm.read_line() == "failed 0"
     assert_free(storm)
 
 

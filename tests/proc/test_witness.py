@@ -56,10 +56,17 @@ def test_values_are_those_of_the_process() -> None:
 def test_what_is_not_there_is_absent() -> None:
     shown = own()
     assert isinstance(shown.value("status NoSuchKey", 0), Absent)
-    assert isinstance(shown.value("status NSpid", 40), Absent)
+    assert shown.value("status NSpid", 40) == witness.WITHHELD
     assert isinstance(shown.value("stat 99", 0), Absent)
     assert witness.read(os.getpid(), os.getpid(), ()).value("stat 3", 0) == witness.NOT_READ  # type: ignore[union-attr]
     assert isinstance(witness.read(2**22 - 1, 2**22 - 1, ("stat",)), int)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith(("ns/", "comm"))])
+def test_an_empty_file_withholds_what_every_task_has(spec: str) -> None:
+    shown = own()
+    shown.raw[witness.file_of(spec)] = b""
+    assert shown.value(spec, 0) == witness.WITHHELD
 
 
 def test_what_is_of_the_process_is_not_asked_of_a_thread() -> None:

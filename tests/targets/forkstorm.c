@@ -1,4 +1,5 @@
-// `forkstorm fork|vfork|thread|mixed`: makes children (or threads) without pause, a few alive at a time, each for an instant.
+// `forkstorm fork|vfork|thread|mixed|orphans`: makes children (or threads) without pause, a few alive at a time, each for an instant.
+// A child of `orphans` ends at once, and leaves one of its own that lives a little longer.
 // For a line of input it says `made N`, and `failed N` where one could not be made or ended with another status than 3.
 #include <poll.h>
 #include <pthread.h>
@@ -28,8 +29,13 @@ static int make(int kind)
 	}
 	pid_t child = kind == 1 ? vfork() : fork();
 
-	if (!child)
+	if (!child) {
+		if (kind == 3 && !fork()) {
+			usleep(500);
+			_exit(0);
+		}
 		_exit(3);
+	}
 	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 3;
 }
 
@@ -37,6 +43,9 @@ int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "mixed";
 	int kind = !strcmp(how, "fork") ? 0 : !strcmp(how, "vfork") ? 1 : !strcmp(how, "thread") ? 2 : -1;
+
+	if (!strcmp(how, "orphans"))
+		kind = 3;
 	long made = 0, failed = 0;
 	char line[64];
 

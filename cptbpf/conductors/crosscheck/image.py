@@ -7,7 +7,7 @@ from cptbpf.conductors.crosscheck import Result
 from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.fields import BY_NAME, FIELDS, REGISTERS, group
 from cptbpf.image.flags import encode_task_flags
-from cptbpf.image.model import ABSENT, Image, Meta, TaskImage, X86_64Regs, X86Regs
+from cptbpf.image.model import ABSENT, FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
 from cptbpf.rules import AGREE, DISAGREE, restarted
 
 _SOFTWARE = 416  # from here on fxsave is not the processor's
@@ -25,7 +25,7 @@ def check_image(image: Image) -> Iterator[Result]:
         yield from _fpu(task, image.meta)
         yield from _derived(task, image.meta)
         leader = leaders.get(task.task.tgid)
-        if leader is not None and leader is not task:
+        if leader is not None and leader is not task and _stood_still(task, leader, image.meta):
             yield from _of_one_process(task, leader)
     yield from _moved(image)
 
@@ -116,6 +116,11 @@ def _derived(task: TaskImage, meta: Meta) -> Iterator[Result]:
         for name, other in (("ns_level", last.level), ("pid_ns", last.ns)):
             if (own := value(task, name)) is not None:
                 yield _result(task, name, "image", own, other, "the innermost of pids")
+
+
+def _stood_still(task: TaskImage, leader: TaskImage, meta: Meta) -> bool:
+    """Whether what both have in common is of one instant."""
+    return meta.freeze == FREEZE_PTRACE and not any(", not stopped: " in one.source("regs") for one in (task, leader))
 
 
 def _of_one_process(task: TaskImage, leader: TaskImage) -> Iterator[Result]:

@@ -29,7 +29,7 @@ from cptbpf.conductors.crosscheck.values import (
 from cptbpf.conductors.freeze import frozen_window
 from cptbpf.conductors.target import resolve
 from cptbpf.errors import TargetError
-from cptbpf.fields import FIELDS
+from cptbpf.fields import FIELDS, Field
 from cptbpf.kernel.tasks import FullPass, FullTask, TaskReader
 from cptbpf.proc import witness
 from cptbpf.proc.absent import Absent
@@ -126,13 +126,13 @@ class LiveCheck:
         """Looks at everything while all tasks stand still that can."""
         freezer = Freezer()
         seen: list[_Window] = []
-        raw = freezer.run(
-            lambda: frozen_window(
-                self.reader, freezer, self.target, "ptrace", timeout, lambda *tasks: seen.append(self._look(freezer, *tasks))
-            )
-        )
+
+        def look(*tasks: Collection[int]) -> None:
+            seen[:] = [self._look(freezer, *tasks)]
+
+        raw = freezer.run(lambda: frozen_window(self.reader, freezer, self.target, "ptrace", timeout, look))
         self.frozen_ns = freezer.frozen_ns
-        window = seen[-1]
+        (window,) = seen
         before, after = decode(raw.b, self.target, window.present), decode(window.after, self.target, window.present)
         if not before.tasks:
             raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
@@ -268,8 +268,10 @@ class LiveCheck:
             elif isinstance(other, Absent):
                 if other == witness.NOT_READ:
                     self._reopen(identity, check)
-                else:
-                    self._close(identity, check)
+                    continue
+                self._close(identity, check)
+                if other == witness.WITHHELD:
+                    self._found(identity, check.field, new.state.pid, after, None, Judgement(DISAGREE, other.reason))
             else:
                 sight = Sight(
                     check.field, before, after, other, old.state, new.state, context, stood, shown.file_system(), check.spec
@@ -335,6 +337,9 @@ class LiveCheck:
                 del self._open[identity]
 
     def _file(self, identity: Identity, sight: Sight, judgement: Judgement) -> None:
-        kernel, other = exported(sight.field, sight.after), exported_witness(sight.field, sight.shown)
-        result = Result(sight.new.pid, identity[0], sight.field.name, "proc", kernel, other, *judgement)
-        self._results.setdefault((identity, sight.field.name, "proc"), []).append(result)
+        other = exported_witness(sight.field, sight.shown)
+        self._found(identity, sight.field, sight.new.pid, sight.after, other, judgement)
+
+    def _found(self, identity: Identity, field: Field, pid: int, kernel: object, other: object, judgement: Judgement) -> None:
+        result = Result(pid, identity[0], field.name, "proc", exported(field, kernel), other, *judgement)
+        self._results.setdefault((identity, field.name, "proc"), []).append(result)
