@@ -78,7 +78,7 @@ def _shown(report: "Report") -> dict[str, Any]:
     return {
         "results": [result._asdict() for result in report.results],
         "tasks": {"hidden": list(map(_stray, report.hidden)), "phantom": list(map(_stray, report.phantom))},
-        "summary": report.summary._asdict(),
+        "summary": {**report.summary._asdict(), "not_stopped": [omission._asdict() for omission in report.not_stopped]},
     }
 
 
@@ -104,6 +104,8 @@ def _lines(report: "Report") -> "Iterator[tuple[str, str]]":
     yield heading, "bold"
     for row, line in zip(shown, lines, strict=True):
         yield line, "red" if row[6] != "0" else ""
+    for omission in report.not_stopped[:_LISTED]:
+        yield f"not stopped: pid {omission.pid} (here {omission.host_pid}): {escape(omission.why, quote=False)}", ""
     if len(rows) > _ROWS:
         yield f"and {len(rows) - _ROWS} more tasks", ""
     for line in _explained(report):

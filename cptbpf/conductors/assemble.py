@@ -92,7 +92,7 @@ class Assembly:
                     Omission(state.pid, state.host_pid, "cptbpf itself, or who waits for it: never stopped")
                 )
         elif state.host_pid not in self._freeze.frozen:
-            why = _why_running(state, self._freeze.why_not.get(state.host_pid, 0))
+            why = why_running(state, self._freeze.why_not.get(state.host_pid, 0))
             lack = "" if shown.regs else f"; no registers: {shown.why}"
             self.partial.append(Omission(state.pid, state.host_pid, why + lack))
             return why
@@ -110,8 +110,10 @@ def _nature(state: TaskState) -> str:
     return ""
 
 
-def _why_running(state: TaskState, error: int) -> str:
-    """``state`` is of the window: a task that was not refused has our own tracer for its parent there."""
+def why_running(state: TaskState, error: int) -> str:
+    """Why a task was not stopped that should have been: SEIZE answered ``error``, or 0 and it did not stop.
+
+    ``state`` is of the window: a task that was not refused has our own tracer for its parent there."""
     if error:
         if state.ptrace:
             return f"traced by another process (host pid {state.host_ppid})"

@@ -74,6 +74,19 @@ def test_a_name_of_a_task_cannot_write_on_the_terminal(spawn: Callable[..., Targ
 
 
 @pytest.mark.bpf
+@pytest.mark.ptrace
+def test_who_cannot_be_stopped_is_named(target: Callable[..., Target]) -> None:
+    one = target("debugger", "traced")
+    traced = next(pid for pid in one.members() if pid != one.host_pid)
+    done = command("crosscheck", "--pidns", one.host_pid)
+    assert done.returncode == 0
+    why = f"traced by another process (host pid {one.host_pid})"
+    assert f"(here {traced}): {why}" in done.stdout.decode()
+    (told,) = json.loads(command("crosscheck", "--pidns", one.host_pid, "--json").stdout)["summary"]["not_stopped"]
+    assert (told["host_pid"], told["why"]) == (traced, why)
+
+
+@pytest.mark.bpf
 def test_without_privilege(target: Callable[..., Target]) -> None:
     one = target("sleeper")
     before = ("setpriv", "--bounding-set", "-sys_ptrace", "--")

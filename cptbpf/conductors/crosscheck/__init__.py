@@ -3,10 +3,13 @@
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cptbpf.errors import TargetError
 from cptbpf.rules import AGREE, DISAGREE, EXPLAINED
+
+if TYPE_CHECKING:
+    from cptbpf.conductors.assemble import Omission
 
 
 class Result(NamedTuple):
@@ -64,13 +67,18 @@ class Summary(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a check found. ``names`` has comm, raw, of each task by ``pid``."""
+    """What a check found.
+
+    ``names`` has comm, raw, of each task by ``pid``. ``not_stopped`` are those that were to be stopped and could not: they are
+    compared by brackets, and their registers are not.
+    """
 
     results: tuple[Result, ...]
     names: Mapping[int, bytes]
     hidden: tuple[Stray, ...]
     phantom: tuple[Stray, ...]
     summary: Summary
+    not_stopped: "tuple[Omission, ...]" = ()
 
     @property
     def finding(self) -> bool:
@@ -131,7 +139,7 @@ def crosscheck(
         summary = report.summary._replace(
             hook=check.hooks.name, ended=ended, frozen_ms=round(check.frozen_ns / 1e6, 3), covered=covered
         )
-        return report._replace(hidden=hidden, phantom=phantom, summary=summary)
+        return report._replace(hidden=hidden, phantom=phantom, summary=summary, not_stopped=tuple(check.not_stopped))
 
 
 def _report(results: Iterable[Result], names: Mapping[int, bytes], method: str, tasks: int, started: int) -> Report:

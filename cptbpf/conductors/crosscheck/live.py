@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple
 
+from cptbpf.conductors.assemble import Omission, why_running
 from cptbpf.conductors.crosscheck import KEPT_MOVING, Result, registers
 from cptbpf.conductors.crosscheck.hooks import NOT_HOOKED, Hooks, Rendered
 from cptbpf.conductors.crosscheck.values import (
@@ -84,6 +85,7 @@ class LiveCheck:
         self.hooks = Hooks(self.reader)
         self.frozen_ns = 0
         self.names: dict[int, bytes] = {}
+        self.not_stopped: list[Omission] = []
         self._depth = self.target.level - self.reader.own_level
         self._own_ns = os.stat("/proc/self/ns/pid").st_ino
         self._frame = Frame()
@@ -141,6 +143,9 @@ class LiveCheck:
         for identity, task in before.tasks.items():
             later = after.tasks.get(identity)
             tid = identity[0]
+            if tid in raw.why_not:
+                why = why_running(task.state, raw.why_not[tid])
+                self.not_stopped.append(Omission(task.state.pid, tid, why))
             shown = window.shown.get(tid)
             if later is None or not isinstance(shown, witness.Shown):
                 continue
