@@ -27,6 +27,7 @@ FROM_A = (
 )
 
 _COMPAT_CS = 0x23
+_TRACED, _PF_FREEZER_SKIP = 0x08, 0x40000000
 _NO_VALUE = {
     "SECCOMP": "the kernel has no CONFIG_SECCOMP",
     "SECCOMP_COUNT": "the kernel does not count seccomp filters",
@@ -186,6 +187,10 @@ class Merger:
         if earlier is not None:
             for index in _A_AT:
                 row[index] = earlier.state[index]
+        if task.state.state & _TRACED and self._tracer:
+            # Before 6.1 (f5d39b020809, "freezer,sched: Rewrite core freezer logic") a stop sets it; later the bit has no meaning.
+            skip = earlier.state.pf_flags & _PF_FREEZER_SKIP if earlier else 0
+            row[_AT["pf_flags"]] = task.state.pf_flags & ~_PF_FREEZER_SKIP | skip
         notes: list[tuple[str, str]] = []
         if earlier is None and self._tracer and task.state.host_ppid == self._tracer:
             _untrace(row, notes)
