@@ -188,7 +188,7 @@ class Merger:
             for index in _A_AT:
                 row[index] = earlier.state[index]
         if task.state.state & _TRACED and self._tracer:
-            # Before 6.1 (f5d39b020809, "freezer,sched: Rewrite core freezer logic") a stop sets it; later the bit has no meaning.
+            # A stop sets it before 6.1, f5d39b020809 ("freezer,sched: Rewrite core freezer logic"); then the bit is nobody's.
             skip = earlier.state.pf_flags & _PF_FREEZER_SKIP if earlier else 0
             row[_AT["pf_flags"]] = task.state.pf_flags & ~_PF_FREEZER_SKIP | skip
         notes: list[tuple[str, str]] = []

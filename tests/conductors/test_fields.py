@@ -79,7 +79,7 @@ TIF_SECCOMP = 1 << 8  # of the kernels that have it among the thread's flags: be
 
 
 def has_syscall_work(shot: Shot, host_pid: int) -> bool:
-    return not shot.tasks[host_pid].source("host", "syscall_work").startswith("absent: ")
+    return not shot.tasks[host_pid].source("sched", "syscall_work").startswith("absent: ")
 
 
 def seccomp_flag(shot: Shot, host_pid: int) -> bool:
