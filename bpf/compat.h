@@ -48,13 +48,15 @@ static __always_inline u64 bounded(u64 length, u64 most)
 #define TASK_TRACED_BIT 0x00000008
 
 /* 5.14, 2f064a59a11f ("sched: Change task_struct::state"): renamed, and 32 bits wide */
+#ifdef HAVE_task_struct___state
+#define STATE_WORD __state
+#else
+#define STATE_WORD state
+#endif
+
 static __always_inline u64 task_state(struct task_struct *task)
 {
-#ifdef HAVE_task_struct___state
-	return READ(task->__state) | (u32)READ(task->exit_state);
-#else
-	return READ(task->state) | (u32)READ(task->exit_state);
-#endif
+	return READ(task->STATE_WORD) | (u32)READ(task->exit_state);
 }
 
 /* 5.5, cf25e24db61c ("time: Rename tsk->real_start_time to ->start_boottime") */
@@ -227,5 +229,25 @@ static __always_inline u64 task_dr6(struct task_struct *task)
 	return task->thread.debugreg6;
 #endif
 }
+
+/*
+ * Whether task storage can be had with the run queue locked. 6.4, 08a7ce384e33 ("bpf: Use bpf_mem_cache_alloc/free in
+ * bpf_local_storage_elem"): without kmalloc, which might wake kswapd. Later by kmalloc_nolock, as a word of the map says.
+ */
+static __always_inline bool storage_allocates_anywhere(void)
+{
+#if defined(HAVE_bpf_local_storage_map_selem_ma)
+	return sizeof(((struct bpf_local_storage_map *)0)->selem_ma) > 0;
+#elif defined(HAVE_bpf_local_storage_map_use_kmalloc_nolock)
+	return sizeof(((struct bpf_local_storage_map *)0)->use_kmalloc_nolock) > 0;
+#else
+	return false;
+#endif
+}
+
+/* 5.11, 3ca1032ab7ab ("bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"): typed, as task storage wants it */
+#ifdef HAVE_BPF_FUNC_get_current_task_btf
+#define HAVE_TYPED_CURRENT
+#endif
 
 #endif

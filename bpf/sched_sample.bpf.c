@@ -19,12 +19,6 @@
 #define FOLLOW(member) (member)
 #endif
 
-#ifdef HAVE_task_struct___state		/* 5.14, as task_state() */
-#define STATE_WORD __state
-#else
-#define STATE_WORD state
-#endif
-
 #define TASK_DEAD 0x80			/* linux/sched.h: a macro; its value since 4.14 */
 #define MAX_WATCHES 65536		/* of the hash */
 #define LONGEST_TICK 10000000		/* ns: HZ is at least 100 */
@@ -117,20 +111,13 @@ static __always_inline void watch_end(struct task_struct *task)	/* it goes with 
 }
 #endif
 
-/*
- * Whether a watch can be made with the run queue locked: from the hash's own elements, or where task storage does not call
- * kmalloc (struct bpf_local_storage_map then has an allocator of its own, later a word that it uses kmalloc_nolock).
- */
+/* Whether a watch can be made with the run queue locked: from the hash's own elements, or as the kernel has it. */
 static __always_inline bool allocates_anywhere(void)
 {
 #ifdef WATCH_HASH
 	return true;
-#elif defined(HAVE_bpf_local_storage_map_selem_ma)
-	return sizeof(((struct bpf_local_storage_map *)0)->selem_ma) > 0;
-#elif defined(HAVE_bpf_local_storage_map_use_kmalloc_nolock)
-	return sizeof(((struct bpf_local_storage_map *)0)->use_kmalloc_nolock) > 0;
 #else
-	return false;
+	return storage_allocates_anywhere();
 #endif
 }
 
@@ -492,7 +479,7 @@ int on_exit(u64 *ctx)
 	return 0;
 }
 
-#ifdef HAVE_BPF_FUNC_get_current_task_btf
+#ifdef HAVE_TYPED_CURRENT
 /* local_timer_entry: the tick of a cpu on which a task runs, perhaps for long without a switch */
 int on_tick(u64 *ctx)
 {
