@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 
 from cptbpf.image.model import EVENT_FORK, EVENT_SAMPLE
@@ -89,6 +88,8 @@ def test_a_trace_is_read_back(tmp_path: Path) -> None:
 
 
 def test_parquet(path: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet  # it does not run on every processor on which the other tests do
+
     done = command("export", path, "--format", "parquet", "-o", tmp_path / "a.parquet")
     assert done.returncode == 0, done.stderr
     table = pyarrow.parquet.read_table(str(tmp_path / "a.parquet")).to_pylist()
@@ -110,6 +111,8 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fields", [(), ("--fields", "all"), ("--fields", "time_ns,exit_code,utime,time_namespace,all")])
 def test_no_name_stands_twice(path: Path, tmp_path: Path, fields: tuple[str, ...]) -> None:
+    import pyarrow.parquet
+
     done = command("export", path, "--format", "jsonl", *fields)
     for line in done.stdout.splitlines():
         told = json.loads(line, object_pairs_hook=unique)
