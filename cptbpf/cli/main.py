@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from cptbpf import __version__
+from cptbpf.cli.output import telling_where
 from cptbpf.cli.text import escape
-from cptbpf.errors import CptbpfError
+from cptbpf.errors import CptbpfError, TargetError
 
 #: In the order of the help. Each is a module of this package with a ``command``.
 COMMANDS = (
@@ -136,9 +137,10 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 
 def _flush() -> None:
-    """What a command printed; a full disk may show only now."""
+    """What a command printed; a full disk may show only now. Raises TargetError, BrokenPipeError."""
     if sys.stdout is not None:
-        sys.stdout.flush()
+        with telling_where():
+            sys.stdout.flush()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -181,7 +183,7 @@ def _usage(error: click.ClickException) -> int:
 def _failed(debug: bool, status: int, message: str, remedy: str = "") -> int:
     try:
         _flush()  # what was printed before stands before the message
-    except OSError:
+    except (OSError, TargetError):
         _discard_output()
     if debug:
         import traceback

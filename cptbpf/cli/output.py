@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from cptbpf.errors import TargetError
@@ -16,7 +17,20 @@ def emit(lines: Iterable[str], cut: bool = False) -> None:
     if sys.stdout is None:
         raise TargetError("standard output is closed")
     for line in lines:
-        sys.stdout.write((clip(line, limit) if limit else line) + "\n")
+        text = (clip(line, limit) if limit else line) + "\n"
+        with telling_where():
+            sys.stdout.write(text)
+
+
+@contextmanager
+def telling_where() -> Iterator[None]:
+    """Has an error of standard output say of what it is one. A reader that has seen enough is none: BrokenPipeError stays."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TargetError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 def emit_styled(lines: Iterable[tuple[str, str]]) -> None:

@@ -91,7 +91,8 @@ def snapshot(
         target = resolve(reader, pidns, pid)
         output = _default_name(target) if output is None else output
         if isinstance(output, str | os.PathLike) and not force and os.path.lexists(output):
-            raise TargetError(f"{os.fspath(output)} exists", "give another name, or --force to replace it")
+            remedy = "give another name" + (", or --force to replace it" if os.path.isfile(output) else "")
+            raise TargetError(f"{os.fspath(output)} exists", remedy)
         capture = _frozen(reader, target, registers, timeout) if freeze else _running(reader, target)
         if not capture.tasks:
             raise TargetError(f"no task is left in pid:[{target.inode}]", "'cptbpf list' shows the pid namespaces")

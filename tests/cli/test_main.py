@@ -156,3 +156,8 @@ def test_reading_needs_no_privilege(tmp_path: Path) -> None:
 def test_snapshot_without_privilege_says_what_it_needs() -> None:
     assert_failed(command("snapshot", "--pid", os.getpid(), "-o", "/tmp/never.cpt", before=NOBODY, cwd="/"), 3, "CAP_")
     assert not os.path.exists("/tmp/never.cpt")
+
+
+def test_a_full_disk_behind_standard_output() -> None:
+    with open("/dev/full", "wb") as full:
+        assert_failed(command("fields", stdout=full), 2, "cannot write standard output: No space left")
