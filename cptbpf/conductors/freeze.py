@@ -101,7 +101,7 @@ def _at_once(reader: TaskReader, freezer: Freezer, watch: "_Watch", pass_b: Besi
     c = reader.states()
     found = watch.look(c)
     if stopped and found.at_rest and b.running == found.running:
-        return _Seen(b, c, instant, found.waiting, False)
+        return _Seen(b, c, instant, set(), False)
     return None
 
 
@@ -179,6 +179,7 @@ class _Watch:
         """What a pass shows. Seizes and interrupts who is new."""
         if self._all_stand_still(table):
             self.dying.clear()
+            self.present = set(self.seized)
             missed, self._living = self._living - self.seized, set(self.seized)
             return _Found(set(), not missed, 0)
         belonging = self._belonging(table)
