@@ -12,6 +12,7 @@ import pytest
 from cptbpf import rundir
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, pins, programs, sources
+from cptbpf.kernel.loader import unlimited_memlock
 from cptbpf.kernel.tasks import TaskReader
 
 pytestmark = pytest.mark.bpf
@@ -217,7 +218,7 @@ def test_a_missing_source_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_program_that_the_kernel_refuses_is_told_with_the_verifiers_words() -> None:
-    with pytest.raises(OSError) as caught:
+    with unlimited_memlock(), pytest.raises(OSError) as caught:
         bpf.prog_load(bpf.PROG_TRACEPOINT, bytes.fromhex("9500000000000000"), "bad")  # exit without r0
     assert "R0" in str(caught.value.filename)
 
