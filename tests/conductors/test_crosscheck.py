@@ -12,8 +12,8 @@ import pytest
 from cptbpf.conductors.crosscheck import hooks
 from cptbpf.conductors.crosscheck.live import LiveCheck
 from cptbpf.conductors.crosscheck.values import CHECKS, NOBODY
-from cptbpf.errors import TargetError
 from cptbpf.cpu import layout
+from cptbpf.errors import TargetError
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS
 from cptbpf.kernel.proc_witness import ProcWitness
 from cptbpf.proc.witness import Shown
