@@ -42,8 +42,8 @@ static __always_inline u64 bounded(u64 length, u64 most)
 /* Of linux/sched.h: macros, which BTF does not carry; never changed */
 #define PF_KTHREAD 0x00200000
 /*
- * __TASK_TRACED, by a name that no kernel's header has. TASK_WAKEKILL is set beside it before 5.19, 2500ad1c7fa4 ("ptrace: Don't
- * change __state").
+ * __TASK_TRACED, by a name that no kernel's header has. Before 5.19, 2500ad1c7fa4 ("ptrace: Don't change __state"), TASK_WAKEKILL
+ * is set beside it, except while a request of ptrace(2) is at work on the task.
  */
 #define TASK_TRACED_BIT 0x00000008
 

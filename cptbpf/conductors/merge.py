@@ -27,7 +27,8 @@ FROM_A = (
 )
 
 _COMPAT_CS = 0x23
-_TRACED, _PF_FREEZER_SKIP = 0x08, 0x40000000
+_TRACED, _TASK_WAKEKILL = 0x08, 0x100  # of a stopped task, ptrace(2) itself takes the latter away for a moment: bpf/compat.h
+_PF_FREEZER_SKIP = 0x40000000
 _NO_VALUE = {
     "SECCOMP": "the kernel has no CONFIG_SECCOMP",
     "SECCOMP_COUNT": "the kernel does not count seccomp filters",
@@ -318,5 +319,5 @@ def _differences(before: TaskState, after: TaskState) -> list[CertificateEntry]:
     return [
         CertificateEntry(before.pid, name, str(old), str(new))
         for name, old, new in zip(TaskState._fields, before, after, strict=True)
-        if old != new and name not in _FREE
+        if old != new and name not in _FREE and not (name == "state" and old & _TRACED and old ^ new == _TASK_WAKEKILL)
     ]

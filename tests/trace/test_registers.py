@@ -98,7 +98,8 @@ def test_what_was_read_is_what_the_kernel_shows_in_other_ways(target: Callable[.
 
     frozen = freeze(lambda: [marked.host_pid], ask)
     assert frozen.freezer.xstate(marked.host_pid) == direct.get("xstate")
-    assert frozen.freezer.fxsave(marked.host_pid) == direct["fxsave"]
+    # the software's bytes are not part of the record: some kernels leave there what they show at this place of the xstate
+    assert frozen.freezer.fxsave(marked.host_pid) == direct["fxsave"][:416] + bytes(96)
 
 
 def has_xmm_note(tid: int) -> bool:
