@@ -316,8 +316,9 @@ def certificate(main: Iterable[RawTask], after: TaskTable, frozen: frozenset[int
 
 
 def _differences(before: TaskState, after: TaskState) -> list[CertificateEntry]:
+    free = _FREE | {"state"} if before.state & _TRACED and before.state ^ after.state == _TASK_WAKEKILL else _FREE
     return [
         CertificateEntry(before.pid, name, str(old), str(new))
         for name, old, new in zip(TaskState._fields, before, after, strict=True)
-        if old != new and name not in _FREE and not (name == "state" and old & _TRACED and old ^ new == _TASK_WAKEKILL)
+        if old != new and name not in free
     ]
