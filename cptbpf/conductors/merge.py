@@ -27,8 +27,7 @@ FROM_A = (
 )
 
 _COMPAT_CS = 0x23
-_TRACED, _TASK_WAKEKILL = 0x08, 0x100  # of a stopped task, ptrace(2) itself takes the latter away for a moment: bpf/compat.h
-_PF_FREEZER_SKIP = 0x40000000
+_TRACED, _PF_FREEZER_SKIP = 0x08, 0x40000000
 _NO_VALUE = {
     "SECCOMP": "the kernel has no CONFIG_SECCOMP",
     "SECCOMP_COUNT": "the kernel does not count seccomp filters",
@@ -297,6 +296,11 @@ def _task_record(row: Sequence[Any], tls: tuple[int, ...]) -> TaskRecord:
 _FREE = {"sig_pending", "sig_shared_pending", "prev_utime", "prev_stime", "thrflags"}
 
 
+#: Bits that a request of ptrace(2) changes while it is at work on a stopped task, as when registers are read beside pass B:
+#: TASK_WAKEKILL is taken away, or, since 5.19, 2500ad1c7fa4 ("ptrace: Don't change __state"), JOBCTL_PTRACE_FROZEN set.
+_OF_A_REQUEST = {"state": 0x100, "jobctl": 1 << 24}
+
+
 def certificate(main: Iterable[RawTask], after: TaskTable, frozen: frozenset[int]) -> list[CertificateEntry]:
     """What moved between passes B and C of tasks that stood still: nothing, where the image is consistent."""
     later = {pid: data for pid, data in after.records() if pid in frozen}
@@ -316,9 +320,9 @@ def certificate(main: Iterable[RawTask], after: TaskTable, frozen: frozenset[int
 
 
 def _differences(before: TaskState, after: TaskState) -> list[CertificateEntry]:
-    free = _FREE | {"state"} if before.state & _TRACED and before.state ^ after.state == _TASK_WAKEKILL else _FREE
+    values: Iterable[tuple[str, Any, Any]] = zip(TaskState._fields, before, after, strict=True)
     return [
         CertificateEntry(before.pid, name, str(old), str(new))
-        for name, old, new in zip(TaskState._fields, before, after, strict=True)
-        if old != new and name not in free
+        for name, old, new in values
+        if old != new and name not in _FREE and not (name in _OF_A_REQUEST and not (old ^ new) & ~_OF_A_REQUEST[name])
     ]
