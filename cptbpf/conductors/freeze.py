@@ -58,7 +58,7 @@ def frozen_window(
     watch = _Watch(reader, freezer, target)
     watch.seize_all()
     reader.prepare(watch.count + watch.count // 8 + 8, xstate.layout().head)
-    many = watch.count >= _MANY and registers == "ptrace" and look is None and not target.root
+    many = len(watch.seized) >= _MANY and registers == "ptrace" and look is None
     with _pass_b_beside(reader) if many else nullcontext() as pass_b:
         clocks()  # asks /proc for the time namespace, the first time
         deadline = time.monotonic() + timeout
