@@ -19,11 +19,11 @@ class Change(NamedTuple):
     the pid namespace of the cptbpf that took the later image."""
 
     pid: int
-    host_pid: int
     group: str
     field: str
     a: Any
     b: Any
+    host_pid: int
 
 
 class Difference(NamedTuple):
@@ -97,7 +97,7 @@ def _changes(a: TaskImage, b: TaskImage) -> Iterator[Change]:
     for key in [*ours, *(key for key in others if key not in ours)]:
         before, after = ours.get(key), others.get(key)
         if before != after and not (key == ("regs", "rax") and _same_call(ours, others)):
-            yield Change(a.task.pid, others.get(("host", "host_pid"), 0), *key, before, after)
+            yield Change(a.task.pid, *key, before, after, others.get(("host", "host_pid"), 0))
 
 
 def _flat(task: TaskImage) -> dict[tuple[str, str], Any]:

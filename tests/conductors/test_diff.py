@@ -11,7 +11,7 @@ from cptbpf.conductors.diff import Change, diff, live
 from cptbpf.errors import TargetError
 from cptbpf.image.model import Image, Meta, X86_64Regs
 from tests.conductors import witness
-from tests.conductors.shots import settled, shoot
+from tests.conductors.shots import settled, shoot, value
 from tests.harness import Target, until
 from tests.image.strategies import small_image, small_task
 
@@ -47,12 +47,13 @@ def test_every_change_is_named_once_with_both_values() -> None:
         ext={**task.ext, "groups": (4,), "cred": (0x77, *task.ext["cred"][1:])},
     )
     found = diff(of(1), of()._replace(tasks=(changed,)))
+    host = value(task, "host_pid")
     assert set(map(repr, found.changed)) == {
-        repr(Change(1, "task", "nvcsw", task.task.nvcsw, task.task.nvcsw + 5)),
-        repr(Change(1, "task", "comm", "small\udcff\0rest", "other")),
-        repr(Change(1, "regs", "rip", hex(task.regs.rip), "0x1234")),
-        repr(Change(1, "groups", "groups", [4, 24, 27], [4])),
-        repr(Change(1, "cred", "cap_inheritable", hex(task.ext["cred"][0]), "0x77")),
+        repr(Change(1, "task", "nvcsw", task.task.nvcsw, task.task.nvcsw + 5, host)),
+        repr(Change(1, "task", "comm", "small\udcff\0rest", "other", host)),
+        repr(Change(1, "regs", "rip", hex(task.regs.rip), "0x1234", host)),
+        repr(Change(1, "groups", "groups", [4, 24, 27], [4], host)),
+        repr(Change(1, "cred", "cap_inheritable", hex(task.ext["cred"][0]), "0x77", host)),
     }
 
 
@@ -113,5 +114,5 @@ def test_births_deaths_and_counters_since_the_image(target: Callable[..., Target
     found = diff(shot.image, live(shot.image))
     assert [task.task.pid for task in found.added] == [second]
     assert any(change[:3] == (first, "task", "state") and change.b == "0xa0" for change in found.changed)
-    assert any(change == (first, "task", "exit_code", 0, SIGKILL) for change in found.changed)
+    assert (first, "task", "exit_code", 0, SIGKILL, inside[first]) in found.changed
     assert any(change.pid == parent.pid and change.field == "nvcsw" and change.b > change.a for change in found.changed)
