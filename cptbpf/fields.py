@@ -55,7 +55,7 @@ RULES: dict[str, str] = {
     "tracer": "the witness shows the parent of a traced task and 0 for any other, whose parent is its real parent",
     "exit_code": "stat of the process, not of the thread, shows group_exit_code instead while signal_flags has the group stopped or ending, since 5.17",
     "group_exit": "stat of the process shows the leader's exit_code instead unless signal_flags has the group stopped or ending; always before 5.17",
-    "userns": "the witness maps ids into cptbpf's user namespace, and shows 65534 for one that has no place there",
+    "userns": "the witness maps ids into cptbpf's user namespace; without a place there they are kernel.overflowuid, overflowgid",
     "gids": "each of the list as userns",
     "levels": "the witness shows the levels from cptbpf's own pid namespace inwards",
     "comm": "the witness appends to the name of a kernel thread what the kernel holds elsewhere",

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, RULES, Field
 from cptbpf.kernel.record import TaskState
-from cptbpf.rules import AGREE, DISAGREE, EXPLAINED, JUDGES, MOVED, Context, Sight, judge
+from cptbpf.rules import AGREE, DISAGREE, EXPLAINED, JUDGES, MOVED, Context, IdMap, Sight, judge
 from cptbpf.rules.cputime import Times, adjusted, bounds, times
 from cptbpf.rules.page import render
 
 EVERY = {field.name: field for field in (*FIELDS, *ARRAYS, *REGISTERS)}
-WHOLE = ((0, 0, 1 << 32),)
+WHOLE = IdMap(((0, 0, 1 << 32),), 65534)
 CONTEXT = Context(100, 0, WHOLE, WHOLE, groups={50: 40, 60: 60}, pids={50: 5, 60: 6})
 TICK = 10_000_000
 NAME = b"name\0older text\0"
@@ -147,7 +147,9 @@ def test_a_value_that_moves(name: str, before: Any, after: Any, agree: list[Any]
 
 
 def test_ids_are_mapped_as_a_user_namespace_shows_them() -> None:
-    context = CONTEXT._replace(uid_map=((0, 100000, 65536),), gid_map=((0, 200000, 10), (50, 300000, 1)))
+    context = CONTEXT._replace(
+        uid_map=IdMap(((0, 100000, 65536),), 65534), gid_map=IdMap(((0, 200000, 10), (50, 300000, 1)), 65533)
+    )
     assert see("uid", 101000, 1000, context=context) == EXPLAINED
     assert see("uid", 101000, 1001, context=context) == DISAGREE
     assert see("uid", 101000, 101000, context=context) == DISAGREE
@@ -155,6 +157,8 @@ def test_ids_are_mapped_as_a_user_namespace_shows_them() -> None:
     assert see("uid", 165536, 65534, context=context) == EXPLAINED
     assert see("uid", 165535, 65534, context=context) == DISAGREE
     assert see("egid", 300000, 50, context=context) == EXPLAINED
+    assert see("egid", 300001, 65533, context=context) == EXPLAINED, "kernel.overflowgid"
+    assert see("egid", 300001, 65534, context=context) == DISAGREE
     assert see("groups", (200001, 300000), (1, 50), context=context) == EXPLAINED
     assert see("groups", (200001, 300000), (1, 51), context=context) == DISAGREE
 

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 _CLOCKS = {"monotonic": "monotonic", "boottime": "boottime", "1": "monotonic", "7": "boottime"}  # by number before 5.7
+_DEFAULT_OVERFLOW = 65534  # DEFAULT_OVERFLOWUID, DEFAULT_OVERFLOWGID of linux/highuid.h
 
 
 def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
@@ -14,6 +15,16 @@ def id_map(kind: str) -> tuple[tuple[int, int, int], ...]:
     """
     with open(f"/proc/self/{kind}_map") as stream:
         return tuple((int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, stream))
+
+
+def overflow_id(kind: str) -> int:
+    """What a user namespace shows for an id that has no place in it, by ``kind`` ``uid`` or ``gid``: the sysctl
+    kernel.overflowuid or overflowgid; its default where /proc is mounted without them (subset=pid)."""
+    try:
+        with open(f"/proc/sys/kernel/overflow{kind}") as stream:
+            return int(stream.read())
+    except FileNotFoundError:
+        return _DEFAULT_OVERFLOW
 
 
 class ClockOffsets(NamedTuple):

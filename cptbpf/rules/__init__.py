@@ -16,7 +16,6 @@ from cptbpf.rules.cputime import bounds, rising, times
 AGREE, EXPLAINED, DISAGREE, MOVED = "agree", "explained", "disagree", "moved"
 
 NSEC_PER_SEC = 1_000_000_000
-OVERFLOW_ID = 65534  # what from_kuid_munged() shows of an id that has no place in a user namespace
 
 _PF_WQ_WORKER, _PF_KTHREAD = 0x20, 0x00200000
 _TASK_IDLE, _TASK_RTLOCK_WAIT, _TASK_FROZEN = 0x402, 0x1000, 0x8000
@@ -26,18 +25,33 @@ _SIGNAL_GROUP = 0x1 | 0x4  # SIGNAL_STOP_STOPPED | SIGNAL_GROUP_EXIT
 _OWN_NUMBERS = {"overlay", "btrfs", "bcachefs", "aufs", "fuse.fuse-overlayfs"}
 
 
+class IdMap(NamedTuple):
+    """How a user namespace shows kernel ids: the ``lines`` (inside, outside, count) of its uid_map or gid_map, and ``overflow``
+    for an id that has no place there (from_kuid_munged(), from_kgid_munged())."""
+
+    lines: tuple[tuple[int, int, int], ...]
+    overflow: int
+
+    def shown(self, value: int) -> int:
+        """A kernel id as it is shown."""
+        for inside, outside, count in self.lines:
+            if outside <= value < outside + count:
+                return inside + value - outside
+        return self.overflow
+
+
 class Context(NamedTuple):
     """What is the same for all tasks of a check.
 
     ``user_hz`` are the ticks per second of /proc. ``boottime_offset`` is what cptbpf's time namespace adds, in ns. ``uid_map``
-    and ``gid_map`` are the lines (inside, outside, count) of cptbpf's user namespace. ``groups`` and ``pids`` give, for a
-    thread id of cptbpf's own pid namespace, its thread group there and its id in the asked namespace (0: not in it).
+    and ``gid_map`` are those of cptbpf's user namespace. ``groups`` and ``pids`` give, for a thread id of cptbpf's own pid
+    namespace, its thread group there and its id in the asked namespace (0: not in it).
     """
 
     user_hz: int
     boottime_offset: int
-    uid_map: tuple[tuple[int, int, int], ...]
-    gid_map: tuple[tuple[int, int, int], ...]
+    uid_map: IdMap
+    gid_map: IdMap
     groups: Mapping[int, int]
     pids: Mapping[int, int]
 
@@ -192,22 +206,14 @@ def _group_exit(value: int, state: TaskState, sight: Sight) -> Iterable[Expected
         yield state.exit_code, "" if state.exit_code == value else "exit_code of a task whose group is neither stopped nor ends"
 
 
-def mapped(value: int, lines: Iterable[tuple[int, int, int]]) -> int:
-    """A kernel id as a user namespace with this uid_map or gid_map shows it."""
-    for inside, outside, count in lines:
-        if outside <= value < outside + count:
-            return inside + value - outside
-    return OVERFLOW_ID
-
-
 def _userns(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
-    lines = sight.context.gid_map if "gid" in sight.field.name else sight.context.uid_map
-    seen = mapped(value, lines)
+    ids = sight.context.gid_map if "gid" in sight.field.name else sight.context.uid_map
+    seen = ids.shown(value)
     yield seen, "" if seen == value else "user-namespace mapping"
 
 
 def _gids(value: tuple[int, ...], state: TaskState, sight: Sight) -> Iterable[Expected]:
-    seen = tuple(mapped(gid, sight.context.gid_map) for gid in value)
+    seen = tuple(map(sight.context.gid_map.shown, value))
     yield seen, "" if seen == value else "user-namespace mapping"
 
 

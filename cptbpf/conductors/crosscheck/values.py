@@ -12,7 +12,7 @@ from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import FullPass, FullTask, RawTask
 from cptbpf.proc import namespaces, witness
-from cptbpf.rules import Context
+from cptbpf.rules import Context, IdMap
 
 #: tid in cptbpf's own pid namespace and start_boottime: no two tasks have both.
 Identity = tuple[int, int]
@@ -160,14 +160,18 @@ class Outside(NamedTuple):
 NOBODY = Outside({}, {})
 
 
+def _id_map(kind: str) -> IdMap:
+    return IdMap(namespaces.id_map(kind), namespaces.overflow_id(kind))
+
+
 class Frame:
     """What a context is made of that stays as it is while a check runs."""
 
     def __init__(self) -> None:
         self.user_hz = os.sysconf("SC_CLK_TCK")
         self.boottime_offset = namespaces.clock_offsets().boottime
-        self.uid_map = namespaces.id_map("uid")
-        self.gid_map = namespaces.id_map("gid")
+        self.uid_map = _id_map("uid")
+        self.gid_map = _id_map("gid")
 
     def context(self, passes: Iterable[Pass], outside: Outside) -> Context:
         """The context of a bracket of passes."""
