@@ -112,11 +112,11 @@ class Bar:
         self._draw: Callable[[int], None] | None = None
         self._end: Callable[[], None] | None = None
 
-    def __call__(self, stage: str, count: int, total: int) -> None:
+    def __call__(self, count: int, total: int) -> None:
         if self._draw is None:
             if total < self._FEW:
                 return
-            self._start(stage, total)
+            self._start(total)
         if self._draw is not None:
             self._draw(count)
 
@@ -125,12 +125,12 @@ class Bar:
         if self._end is not None:
             self._end()
 
-    def _start(self, stage: str, total: int) -> None:
+    def _start(self, total: int) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
         bar = Progress(console=Console(stderr=True), transient=True)
-        task = bar.add_task(f"{stage} {total} tasks", total=total)
+        task = bar.add_task(f"write {total} tasks", total=total)
         bar.start()
         self._draw = lambda count: bar.update(task, completed=count)
         self._end = bar.stop

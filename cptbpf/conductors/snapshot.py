@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import BinaryIO, NamedTuple
 
 from cptbpf.conductors import surroundings
@@ -15,13 +16,14 @@ from cptbpf.cpu import layout
 from cptbpf.errors import TargetError
 from cptbpf.image import model
 from cptbpf.image.flags import timespec_export
+from cptbpf.image.output import opened
 from cptbpf.image.writer import ImageWriter
 from cptbpf.kernel.tasks import RawTask, TaskReader, TaskTable
 from cptbpf.proc import capabilities, system
 from cptbpf.trace.freezer import Freezer
 
-#: Called with a stage ("read", "write"), a count and a total.
-Progress = Callable[[str, int, int], None]
+#: Called with how many tasks are written, and of how many.
+Progress = Callable[[int, int], None]
 
 Output = str | os.PathLike[str] | BinaryIO
 
@@ -87,21 +89,20 @@ def snapshot(
         raise TargetError(f"registers are taken by ptrace or bpf, not by {registers!r}", "see --registers")
     if freeze:
         capabilities.require("to stop tasks", "CAP_SYS_PTRACE")
-    with TaskReader() as reader:
-        target = resolve(reader, pidns, pid)
-        output = _default_name(target) if output is None else output
-        if isinstance(output, str | os.PathLike) and not force and os.path.lexists(output):
-            remedy = "give another name" + (", or --force to replace it" if os.path.isfile(output) else "")
-            raise TargetError(f"{os.fspath(output)} exists", remedy)
-        capture = _frozen(reader, target, registers, timeout) if freeze else _running(reader, target)
-        if not capture.tasks:
-            raise TargetError(f"no task is left in pid:[{target.inode}]", "'cptbpf list' shows the pid namespaces")
-        count, moved = len(capture.tasks), _moved(capture)
-        assembly = Assembly(capture.tasks, capture.earlier, capture.freeze)
-        around = surroundings.read(reader, assembly.leaders())
-    head = model.Head(timespec_export(capture.clocks.realtime))
-    images = _reported(assembly.images(around, registers), count, progress)
-    size = _write(output, force, head, _meta(target, capture, registers), images, moved)
+    with ExitStack() as places:
+        with TaskReader() as reader:
+            target = resolve(reader, pidns, pid)
+            output = _default_name(target) if output is None else output
+            place = places.enter_context(opened(output, force))  # what cannot be written is refused before anybody is stopped
+            capture = _frozen(reader, target, registers, timeout) if freeze else _running(reader, target)
+            if not capture.tasks:
+                raise TargetError(f"no task is left in pid:[{target.inode}]", "'cptbpf list' shows the pid namespaces")
+            count, moved = len(capture.tasks), _moved(capture)
+            assembly = Assembly(capture.tasks, capture.earlier, capture.freeze)
+            around = surroundings.read(reader, assembly.leaders())
+        head = model.Head(timespec_export(capture.clocks.realtime))
+        writer = ImageWriter(place, head, _meta(target, capture, registers))
+        size = _write(writer, _reported(assembly.images(around, registers), count, progress), moved)
     return Summary(
         file=os.fspath(output) if isinstance(output, str | os.PathLike) else "-",
         tasks=count,
@@ -167,24 +168,16 @@ def _reported(images: Iterable[model.TaskImage], total: int, progress: Progress 
 def _reporting(images: Iterable[model.TaskImage], total: int, progress: Progress) -> Iterable[model.TaskImage]:
     for count, image in enumerate(images):
         if count % 256 == 0:
-            progress("write", count, total)
+            progress(count, total)
         yield image
-    progress("write", total, total)
+    progress(total, total)
 
 
-def _write(
-    output: Output,
-    force: bool,
-    head: model.Head,
-    meta: model.Meta,
-    images: Iterable[model.TaskImage],
-    moved: list[model.CertificateEntry] | None,
-) -> int:
+def _write(writer: ImageWriter, images: Iterable[model.TaskImage], moved: list[model.CertificateEntry] | None) -> int:
     """Writes the image whole or not at all; returns its size in bytes."""
     flags = model.CERTIFICATE_NONE
     if moved is not None:
         flags = model.CERTIFICATE_MOVED if moved else model.CERTIFICATE_CONSISTENT
-    with ImageWriter(output, head, meta, force=force) as writer:
-        for image in images:
-            writer.write_task(image)
-        return writer.finish(flags, moved or ())
+    for image in images:
+        writer.write_task(image)
+    return writer.finish(flags, moved or ())

@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol
 
 from cptbpf.errors import TargetError
@@ -17,6 +18,19 @@ class Output(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
     def commit(self) -> None: ...
     def abort(self) -> None: ...
+
+
+@contextmanager
+def opened(target: str | os.PathLike[str] | BinaryIO, force: bool = False) -> Iterator[Output]:
+    """The place for a path or a stream. Where it is left without a commit, nothing comes into being.
+
+    Raises TargetError at once for what cannot be written to, before any work is done for it.
+    """
+    output: Output = FileOutput(os.fspath(target), force) if isinstance(target, str | os.PathLike) else StreamOutput(target)
+    try:
+        yield output
+    finally:
+        output.abort()
 
 
 def _failed(what: str, name: str, error: OSError, remedy: str = "") -> TargetError:
@@ -74,7 +88,7 @@ class FileOutput:
         try:
             self._directory = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise _failed("open the directory of", path, error) from error
+            raise _failed("open the directory of", path, error, "give a name in a directory that exists") from error
         try:
             self._fd = self._create()
             os.fchmod(self._fd, 0o600)
@@ -90,8 +104,12 @@ class FileOutput:
         """Refuse early what :meth:`commit` would refuse after all the work."""
         if not self._name:
             raise TargetError(f"{self._path!a} is not a file name")
-        if not os.path.lexists(self._path):
+        try:
+            os.lstat(self._path)
+        except FileNotFoundError:
             return
+        except OSError as error:  # a name that is too long, say
+            raise _failed("create", self._path, error) from error
         try:
             mode = os.stat(self._path).st_mode
         except OSError:  # a dangling link: --force replaces the link, as rename does

@@ -4,12 +4,11 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from io import BytesIO
-from types import TracebackType
 from typing import BinaryIO
 
 from cptbpf.image.encode import Encoder
 from cptbpf.image.model import CERTIFICATE_NONE, CertificateEntry, Head, Image, Meta, RawObject, TaskImage, Trailer
-from cptbpf.image.output import FileOutput, Output, StreamOutput
+from cptbpf.image.output import Output, opened
 
 _FLUSH_SIZE = 1 << 20
 
@@ -17,30 +16,17 @@ _FLUSH_SIZE = 1 << 20
 class ImageWriter:
     """Write an image task by task.
 
-    ``target`` is a path or a binary stream (for ``-``). A path appears only in :meth:`finish`, whole and of mode 0600; without
-    ``force`` it never replaces a file. As a context manager it leaves nothing behind unless :meth:`finish` was reached.
+    :meth:`finish` commits the ``output``, which the caller opens and where need be aborts: a file gets its name only then.
     Every failure to write is a :class:`~cptbpf.errors.TargetError`.
     """
 
-    def __init__(
-        self,
-        target: str | os.PathLike[str] | BinaryIO,
-        head: Head,
-        meta: Meta,
-        *,
-        force: bool = False,
-        unknown: Sequence[RawObject] = (),
-    ) -> None:
+    def __init__(self, output: Output, head: Head, meta: Meta, unknown: Sequence[RawObject] = ()) -> None:
         self._encoder = Encoder()
         self._digest = sha256()
         self._pending: list[bytes] = []
         self._flush_at = _FLUSH_SIZE
-        started = self._encoder.start(head, meta, unknown)
-        if isinstance(target, str | os.PathLike):
-            self._output: Output = FileOutput(os.fspath(target), force)
-        else:
-            self._output = StreamOutput(target)
-        self._pending += started
+        self._pending += self._encoder.start(head, meta, unknown)
+        self._output = output
 
     @property
     def size(self) -> int:
@@ -69,17 +55,6 @@ class ImageWriter:
         self._output.commit()
         return self._encoder.offset + len(digest)
 
-    def abort(self) -> None:
-        """Give up: nothing of the image stays."""
-        self._pending.clear()
-        self._output.abort()
-
-    def __enter__(self) -> "ImageWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.abort()
-
     def _flush(self) -> None:
         data = b"".join(self._pending)
         self._pending.clear()
@@ -90,7 +65,8 @@ class ImageWriter:
 
 def write_image(image: Image, target: str | os.PathLike[str] | BinaryIO, *, force: bool = False) -> int:
     """Write a whole image; returns its size in bytes."""
-    with ImageWriter(target, image.head, image.meta, force=force, unknown=image.unknown) as writer:
+    with opened(target, force) as output:
+        writer = ImageWriter(output, image.head, image.meta, image.unknown)
         for task in image.tasks:
             writer.write_task(task)
         return writer.finish_with(image.trailer)

@@ -12,6 +12,7 @@ import cptbpf
 from cptbpf.conductors.crosscheck import Report
 from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.image import model
+from cptbpf.image.output import StreamOutput
 from cptbpf.image.reader import parse
 from cptbpf.image.writer import ImageWriter
 from tests.conductors.checks import checked, disagreeing
@@ -24,10 +25,10 @@ ENOSYS, ERESTARTNOHAND = 2**64 - 38, 2**64 - 514
 def check(image: model.Image) -> Report:
     """The check of an image as it is when it is written with these values."""
     stream = io.BytesIO()
-    with ImageWriter(stream, image.head, image.meta) as writer:
-        for task in image.tasks:
-            writer.write_task(task)
-        writer.finish(image.trailer.flags, image.trailer.entries)
+    writer = ImageWriter(StreamOutput(stream), image.head, image.meta)
+    for task in image.tasks:
+        writer.write_task(task)
+    writer.finish(image.trailer.flags, image.trailer.entries)
     return cptbpf.crosscheck(file=io.BytesIO(stream.getvalue()))  # type: ignore[no-any-return]
 
 

@@ -115,7 +115,7 @@ def test_an_existing_file_is_refused_before_anybody_is_stopped(target: Callable[
     path.write_text("mine")
     until(lambda: program.status("State").startswith("S"), "the program to sleep")
     before = program.status("voluntary_ctxt_switches")
-    with pytest.raises(TargetError, match=r"image\.cpt exists") as caught:
+    with pytest.raises(TargetError, match=r"image\.cpt' exists already") as caught:
         cptbpf.snapshot(pidns=program.ns_inode, output=path)
     assert "--force" in caught.value.remedy
     assert path.read_text() == "mine"
@@ -124,6 +124,19 @@ def test_an_existing_file_is_refused_before_anybody_is_stopped(target: Callable[
     assert summary.file == str(path)
     assert len(cptbpf.load(path).tasks) == 2
     assert os.listdir(tmp_path) == ["image.cpt"]
+
+
+@pytest.mark.parametrize("name", ["missing/x.cpt", "", "n" * 300])
+def test_a_name_that_cannot_be_written_is_refused_before_anybody_is_stopped(
+    name: str, target: Callable[..., Target], tmp_path: Path
+) -> None:
+    program = target("sleeper")
+    until(lambda: program.status("State").startswith("S"), "the program to sleep")
+    before = program.status("voluntary_ctxt_switches")
+    with pytest.raises(TargetError):
+        cptbpf.snapshot(pidns=program.ns_inode, output=f"{tmp_path}/{name}", force=True)
+    assert program.status("voluntary_ctxt_switches") == before
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_error_while_writing_leaves_nothing_and_nobody_stopped(target: Callable[..., Target], tmp_path: Path) -> None:

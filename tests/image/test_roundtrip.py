@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cptbpf.image.jsonio import from_json, to_json
 from cptbpf.image.model import Image, Placed, RawObject
+from cptbpf.image.output import StreamOutput
 from cptbpf.image.reader import load, parse, walk
 from cptbpf.image.writer import ImageWriter, encode_image
 from tests.image.strategies import images, small_image
@@ -41,10 +42,10 @@ def test_json(image: Image) -> None:
 def test_tasks_one_by_one() -> None:
     image = small_image()
     stream = BytesIO()
-    with ImageWriter(stream, image.head, image.meta) as writer:
-        for task in image.tasks:
-            writer.write_task(task)
-        size = writer.finish(image.trailer.flags, image.trailer.entries)
+    writer = ImageWriter(StreamOutput(stream), image.head, image.meta)
+    for task in image.tasks:
+        writer.write_task(task)
+    size = writer.finish(image.trailer.flags, image.trailer.entries)
     assert size == len(stream.getvalue())
     assert without_digest(parse(stream.getvalue())) == image
 

@@ -13,7 +13,7 @@ import pytest
 
 from cptbpf.errors import TargetError
 from cptbpf.image import output
-from cptbpf.image.output import FileOutput
+from cptbpf.image.output import FileOutput, opened
 from cptbpf.image.reader import load
 from cptbpf.image.writer import ImageWriter, encode_image, write_image
 from tests.image.strategies import small_image, small_task
@@ -75,10 +75,9 @@ def test_no_overwrite_without_force(way: str, tmp_path: Path) -> None:
 
 def test_no_overwrite_of_what_came_meanwhile(way: str, tmp_path: Path) -> None:
     path = tmp_path / "x.cpt"
-    writer = ImageWriter(path, IMAGE.head, IMAGE.meta)
-    path.write_text("precious")
-    with pytest.raises(TargetError, match="exists"), writer:
-        writer.finish()
+    with pytest.raises(TargetError, match="exists"), opened(path) as place:
+        path.write_text("precious")
+        ImageWriter(place, IMAGE.head, IMAGE.meta).finish()
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -126,8 +125,8 @@ def test_bad_names(name: str, tmp_path: Path) -> None:
 
 
 def test_error_in_the_middle_leaves_nothing(way: str, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), ImageWriter(tmp_path / "x.cpt", IMAGE.head, IMAGE.meta) as writer:
-        writer.write_task(IMAGE.tasks[0])
+    with pytest.raises(ZeroDivisionError), opened(tmp_path / "x.cpt") as place:
+        ImageWriter(place, IMAGE.head, IMAGE.meta).write_task(IMAGE.tasks[0])
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -171,10 +170,8 @@ def test_full_disk(way: str, force: bool, small_disk: Path) -> None:
     path = small_disk / "x.cpt"
     if force:
         path.write_text("precious")
-    with (
-        pytest.raises(TargetError, match="No space left"),
-        ImageWriter(path, IMAGE.head, IMAGE.meta, force=force) as writer,
-    ):
+    with pytest.raises(TargetError, match="No space left"), opened(path, force) as place:
+        writer = ImageWriter(place, IMAGE.head, IMAGE.meta)
         for pid in range(2000):
             writer.write_task(small_task(pid))
         writer.finish()
@@ -242,10 +239,11 @@ def test_sigkill_leaves_no_file(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
+from cptbpf.image.output import FileOutput
 from cptbpf.image.writer import ImageWriter
 from tests.image.strategies import small_image, small_task
 image = small_image()
-writer = ImageWriter(sys.argv[1], image.head, image.meta)
+writer = ImageWriter(FileOutput(sys.argv[1]), image.head, image.meta)
 while True:
     writer.write_task(small_task())
     if writer.size > 1 << 21:
