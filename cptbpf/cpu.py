@@ -30,7 +30,10 @@ def _code() -> tuple[mmap.mmap, int]:
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     if protect(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), _PROT_READ_EXEC) != 0:
-        raise UnsupportedError("a security policy forbids executable memory, so CPUID cannot be asked for the XSAVE layout")
+        raise UnsupportedError(
+            "a security policy forbids executable memory, so CPUID cannot be asked for the XSAVE layout",
+            "run it where the policy allows that: with SELinux, in a domain that may execmem",
+        )
     return page, address
 
 

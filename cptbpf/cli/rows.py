@@ -56,6 +56,7 @@ def _tried(what: _Try) -> Row:
 def _required() -> tuple[_Try, ...]:
     return (
         _Try("architecture", REQUIRED, host.architecture, "run it on x86-64"),
+        _Try("cpuid", REQUIRED, probe.cpuid),
         _Try("cap_bpf", REQUIRED, host.capability("CAP_BPF", "CAP_SYS_ADMIN"), _ROOT),
         _Try("cap_perfmon", REQUIRED, host.capability("CAP_PERFMON", "CAP_SYS_ADMIN"), _ROOT),
         _Try("cap_sys_ptrace", REQUIRED, host.capability("CAP_SYS_PTRACE"), _ROOT, "tasks cannot be stopped"),

@@ -244,6 +244,13 @@ def kallsyms() -> str:
     return "addresses are shown"
 
 
+def cpuid() -> str:
+    """CPUID can be asked, which tells how the FPU's state is laid out. Raises UnsupportedError."""
+    from cptbpf.cpu import cpuid
+
+    return f"leaves up to {cpuid(0)[0]:#x}"
+
+
 def xsave() -> str:
     """The CPU has XSAVE, and the kernel uses it. Raises UnsupportedError."""
     from cptbpf.cpu import layout

@@ -4,7 +4,6 @@ from typing import Final, NamedTuple
 
 from cptbpf import cpu
 from cptbpf.cpu import Component
-from cptbpf.errors import UnsupportedError
 
 HEADER_OFFSET: Final = 512
 """Offset of the XSAVE header, whose first word is xstate_bv."""
@@ -34,8 +33,6 @@ class Layout(NamedTuple):
 
 NONE = Layout(0, 0, 0, ())
 """No XSAVE: PTRACE_GETFPREGS has all there is."""
-UNKNOWN = Layout(0, 4096, (1 << 64) - 1, ())
-"""Where CPUID cannot be asked, as memory must not be executable: every task is read whole, whatever the size is."""
 
 
 def layout_of(size: int, components: tuple[Component, ...]) -> Layout:
@@ -50,12 +47,8 @@ def layout_of(size: int, components: tuple[Component, ...]) -> Layout:
 
 
 def layout() -> Layout:
-    """This CPU's layout under this kernel, or :data:`UNKNOWN`."""
-    try:
-        area = cpu.layout()
-    except UnsupportedError:
-        with open("/proc/cpuinfo") as cpuinfo:
-            return UNKNOWN if " xsave " in cpuinfo.read() else NONE
+    """This CPU's layout under this kernel. Raises UnsupportedError as :func:`cptbpf.cpu.layout` does."""
+    area = cpu.layout()
     return NONE if area is None else layout_of(area.size, area.user())
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cptbpf
-from cptbpf.errors import TargetError
+from cptbpf import cpu
+from cptbpf.errors import TargetError, UnsupportedError
 from tests.conductors import witness
 from tests.conductors.shots import assert_whole, shoot
 from tests.conductors.test_freeze import assert_free
@@ -137,6 +138,25 @@ def test_a_name_that_cannot_be_written_is_refused_before_anybody_is_stopped(
         cptbpf.snapshot(pidns=program.ns_inode, output=f"{tmp_path}/{name}", force=True)
     assert program.status("voluntary_ctxt_switches") == before
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("registers", ["ptrace", "bpf"])
+def test_where_cpuid_cannot_be_asked_nobody_is_stopped(
+    registers: str, target: Callable[..., Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise UnsupportedError("a security policy forbids executable memory")
+
+    program = target("sleeper")
+    until(lambda: program.status("State").startswith("S"), "the program to sleep")
+    before = program.status("voluntary_ctxt_switches")
+    monkeypatch.setattr(cpu, "_code", refuse)
+    cpu.layout.cache_clear()
+    with pytest.raises(UnsupportedError, match="executable memory"):
+        cptbpf.snapshot(pidns=program.ns_inode, output=tmp_path / "x.cpt", registers=registers)
+    assert program.status("voluntary_ctxt_switches") == before
+    assert os.listdir(tmp_path) == []
+    assert_free(program)
 
 
 def test_an_error_while_writing_leaves_nothing_and_nobody_stopped(target: Callable[..., Target], tmp_path: Path) -> None:

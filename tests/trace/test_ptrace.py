@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from cptbpf import cpu
-from cptbpf.errors import UnsupportedError
 from cptbpf.trace import ptrace, registers, xstate
 from cptbpf.trace.buffers import Slab
 from cptbpf.trace.freezer import Freezer
@@ -95,29 +93,16 @@ def test_the_layout_is_the_kernels(target: Callable[..., Target]) -> None:
 
 
 @pytest.mark.ptrace
-@pytest.mark.parametrize("has_xsave", [True, False], ids=["CPUID not to be asked", "no XSAVE"])
-def test_registers_without_a_layout(target: Callable[..., Target], has_xsave: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registers_without_xsave(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> None:
     program = target("marked", "blocked")
     tid = program.host_pid
     until(lambda: state(tid) == "S", "the program to have set its registers, and to sleep")
     expected = freeze(lambda: [tid]).freezer
-    layout = xstate.UNKNOWN if has_xsave and expected.layout.head else xstate.NONE
-    monkeypatch.setattr(xstate, "layout", lambda: layout)
+    monkeypatch.setattr(xstate, "layout", lambda: xstate.NONE)
     got = freeze(lambda: [tid]).freezer
     assert got.fxsave(tid) == expected.fxsave(tid)
     assert got.regs(tid) == expected.regs(tid)
-    assert got.xstate(tid) == (expected.xstate(tid) if layout.head else None)
-
-
-def test_cpuid_is_not_asked_where_memory_must_not_be_executable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise UnsupportedError("a security policy forbids executable memory")
-
-    expected = xstate.UNKNOWN if xstate.layout().head else xstate.NONE
-    cpu.layout.cache_clear()
-    monkeypatch.setattr(cpu, "_code", refuse)
-    assert xstate.layout() == expected
-    cpu.layout.cache_clear()
+    assert got.xstate(tid) is None
 
 
 def test_fxsave_has_no_software_bytes() -> None:
