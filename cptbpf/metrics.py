@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cptbpf.conductors.events import Drop, Event, Exit
 from cptbpf.errors import TargetError, UnsupportedError
 from cptbpf.kernel.record import TaskState
+from cptbpf.sched import state_letter
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -50,7 +51,17 @@ MEASURES = (
 )
 _values: Callable[[TaskState], tuple[int, ...]] = itemgetter(*(TaskState._fields.index(measure.field) for measure in MEASURES))
 _CPU_PLACES = (0, 1)  # of MEASURES
-_STATES = ((0x20, "zombie"), (0x10 | 0x80, "dead"), (0x4 | 0x8, "stopped"), (0x2, "uninterruptible"), (0x1, "sleeping"))
+_STATES = {
+    "Z": "zombie",
+    "X": "dead",
+    "T": "stopped",
+    "t": "stopped",
+    "D": "uninterruptible",
+    "S": "sleeping",
+    "I": "sleeping",  # as P, a kernel thread that waits for work
+    "P": "sleeping",
+    "R": "running",
+}
 
 
 class _Process:
@@ -77,11 +88,10 @@ class Metrics:
         self._limit = processes
         self._lock = threading.Lock()
         self._processes: dict[int, _Process] = {}  # by tgid
-        self._groups: dict[int, int] = {}  # tgid by pid
         self._gone = [0] * len(MEASURES)
         self._events: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
-        self._shown: dict[int, int] = {}  # start by tgid
+        self._shown: set[int] = set()  # tgids
 
     def take(self, events: Iterable[Event]) -> None:
         """Count a batch of events."""
@@ -99,9 +109,7 @@ class Metrics:
         process = self._process(task)
         if old_pid:
             process.threads.pop(old_pid, None)
-            self._groups.pop(old_pid, None)
         process.threads[task.pid] = task
-        self._groups[task.pid] = task.tgid
 
     def _process(self, task: TaskState) -> _Process:
         process = self._processes.get(task.tgid)
@@ -122,7 +130,6 @@ class Metrics:
         known = process.threads.get(task.pid)
         if known is None or known.start_boottime == task.start_boottime or not old_pid:
             process.threads.pop(task.pid, None)
-            self._groups.pop(task.pid, None)
         process.ended = [total + value for total, value in zip(process.ended, _values(task), strict=True)]
         if not process.threads:
             self._retire(task.tgid, process)
@@ -131,7 +138,7 @@ class Metrics:
         for at, value in enumerate(process.sums()):
             self._gone[at] += value
         del self._processes[tgid]
-        self._shown.pop(tgid, None)
+        self._shown.discard(tgid)
 
     def collect(self) -> "Iterator[Metric]":
         """The metrics as they are now."""
@@ -141,7 +148,8 @@ class Metrics:
             sums = {tgid: process.sums() for tgid, process in self._processes.items()}
             chosen = self._choose(sums)
             names = {tgid: self._name(tgid) for tgid in chosen}
-            tasks = Counter(_state(state) for process in self._processes.values() for state in process.threads.values())
+            living = [state for process in self._processes.values() for state in process.threads.values()]
+            tasks = Counter(_STATES[state_letter(state.state)] for state in living)
             totals = [gone + sum(values[at] for values in sums.values()) for at, gone in enumerate(self._gone)]
             events, lost = Counter(self._events), Counter(self._lost)
         where = ["pid_ns"]
@@ -150,7 +158,7 @@ class Metrics:
         rows = [((self._namespace, str(tgid), names[tgid]), sums[tgid]) for tgid in chosen]
         yield from _counters("cptbpf_process_", who, rows, CounterMetricFamily)
         gauge = GaugeMetricFamily("cptbpf_namespace_tasks", "Tasks that live, by state.", labels=[*where, "state"])
-        for name in (*(word for _, word in _STATES), "running"):
+        for name in dict.fromkeys(_STATES.values()):
             gauge.add_metric((self._namespace, name), tasks[name])
         yield gauge
         left = GaugeMetricFamily("cptbpf_processes_not_shown", "Processes without series of their own.", labels=where)
@@ -167,13 +175,13 @@ class Metrics:
 
     def _choose(self, sums: dict[int, list[int]]) -> list[int]:
         """Which processes are shown: those that were, then the busiest."""
-        chosen = [tgid for tgid in self._shown if tgid in sums]
+        chosen = [tgid for tgid in sums if tgid in self._shown]
         room = self._limit - len(chosen)
         if room > 0:
             rest = [tgid for tgid in sums if tgid not in self._shown]
             rest.sort(key=lambda tgid: -sum(sums[tgid][at] for at in _CPU_PLACES))
             chosen += rest[:room]
-        self._shown = {tgid: self._processes[tgid].start for tgid in chosen}
+        self._shown = set(chosen)
         return chosen
 
     def _name(self, tgid: int) -> str:
@@ -181,10 +189,6 @@ class Metrics:
         state = threads.get(tgid) or next(iter(threads.values()))
         name = state.comm.partition(b"\0")[0].decode("utf-8", "backslashreplace")
         return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
-
-
-def _state(state: TaskState) -> str:
-    return next((name for bits, name in _STATES if state.state & bits), "running")
 
 
 def _counters(

@@ -11,12 +11,9 @@ from cptbpf.image.model import TaskImage
 from cptbpf.kernel.record import TASK_HAS_MM, TaskState
 from cptbpf.kernel.symbols import Symbols
 from cptbpf.kernel.tasks import FullTask, RawTask
+from cptbpf.sched import EXITED, PF_EXITING, PF_KTHREAD, TASK_FROZEN, TASK_UNINTERRUPTIBLE
 from cptbpf.trace import freezer as tracer
 from cptbpf.trace import registers as user_registers
-
-_DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
-_PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
-_TASK_UNINTERRUPTIBLE, _TASK_FROZEN = 0x2, 0x8000  # a frozen task of a kernel before 6.1 is an uninterruptible one
 
 
 class Omission(NamedTuple):
@@ -101,11 +98,11 @@ class Assembly:
 
 def _nature(state: TaskState) -> str:
     """Why a task has no user registers by nature, or ""."""
-    if state.state & _DEAD:
+    if state.state & EXITED:
         return "zombie"
-    if state.pf_flags & _PF_KTHREAD:
+    if state.pf_flags & PF_KTHREAD:
         return "kernel thread"
-    if state.pf_flags & _PF_EXITING or not state.valid & TASK_HAS_MM:
+    if state.pf_flags & PF_EXITING or not state.valid & TASK_HAS_MM:
         return "exiting"
     return ""
 
@@ -118,9 +115,9 @@ def why_running(state: TaskState, error: int) -> str:
         if state.ptrace:
             return f"traced by another process (host pid {state.host_ppid})"
         return tracer.refusal(state.host_pid, error)
-    if state.state & _TASK_FROZEN:
+    if state.state & TASK_FROZEN:
         return "frozen by its cgroup"
-    if state.state & _TASK_UNINTERRUPTIBLE:
+    if state.state & TASK_UNINTERRUPTIBLE:  # so is a frozen one before 6.1
         return "in uninterruptible sleep"
     return "did not stop in time"
 

@@ -11,6 +11,7 @@ from cptbpf.kernel.cred_watch import CredChange, Credentials, CredWatch
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import TaskReader
 from cptbpf.proc.system import ahead, clocks
+from cptbpf.sched import EXITED
 
 #: tid in cptbpf's own pid namespace and start_boottime: no two tasks have both.
 Identity = tuple[int, int]
@@ -21,7 +22,6 @@ GONE = "gone"  # the task ended before a pass saw it
 DISAGREE = "disagree"  # a pass shows others, and no change to them was reported
 VERDICTS = (AGREE, SUPERSEDED, GONE, DISAGREE)
 
-_DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
 _ANYBODY = 1.0  # seconds from one look whether anybody is left to the next
 _TURN = 0.25  # seconds from one look to the next, at most
 _LOOKS = 8  # at a task that has not yet got what it was given; each waits twice as long as the last, from 1 ms
@@ -120,7 +120,7 @@ class CredentialWatch:
                 due = time.monotonic() + _ANYBODY
                 tasks = self._pass()
                 self._note(tasks)
-                self._ended |= all(task.state & _DEAD for task in tasks.values())
+                self._ended |= all(task.state & EXITED for task in tasks.values())
         yield from self._look()
         self._over = True  # what changes from here on is for the next call, and for what supersedes what
         while self._waiting:

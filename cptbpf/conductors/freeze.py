@@ -14,16 +14,14 @@ from cptbpf.conductors.beside import Beside
 from cptbpf.conductors.target import Target, members, own_tasks
 from cptbpf.kernel.tasks import FullPass, TaskReader, TaskTable
 from cptbpf.proc.system import Clocks, clocks
+from cptbpf.sched import EXITED, PF_EXITING, PF_KTHREAD, TASK_TRACED, TASK_WAKEKILL
 from cptbpf.trace import xstate
 from cptbpf.trace.freezer import Freezer
 
 #: Looks at what stands still: who is there, and who of them was seized, by host pid. It may use ptrace(2).
 Look = Callable[[Collection[int], Collection[int]], None]
 
-_TRACED = 0x08  # __TASK_TRACED
-_STOPPED = {_TRACED, _TRACED | 0x100}  # on some kernels with TASK_WAKEKILL: bpf/compat.h
-_DEAD = 0x30  # EXIT_ZOMBIE | EXIT_DEAD
-_PF_EXITING, _PF_KTHREAD = 0x4, 0x00200000
+_STOPPED = {TASK_TRACED, TASK_TRACED | TASK_WAKEKILL}  # the latter on some kernels: bpf/compat.h
 _PAUSE_MIN, _PAUSE_MAX = 50e-6, 2e-3  # seconds between two looks
 _DOUBTS = 4  # looks on end in which a task has to be refused, for that to be its nature
 _MANY = 256  # tasks for which it pays to start a thread
@@ -189,7 +187,7 @@ class _Watch:
         moving = [
             (pid, state, flags)
             for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
-            if not state & _TRACED or on_cpu
+            if not state & TASK_TRACED or on_cpu
         ]
         # one that is on its way out never comes back to user mode: there is nothing to wait for, and it does not stand still
         self.dying = {pid for pid, state, flags in moving if pid in self.seized and _ending(state, flags)}
@@ -237,7 +235,7 @@ class _Watch:
         fit = [
             pid
             for pid, state, flags in table.columns("host_pid", "state", "pf_flags")
-            if pid in candidates and not state & _DEAD and not flags & _PF_KTHREAD
+            if pid in candidates and not state & EXITED and not flags & PF_KTHREAD
         ]
         refused = self._freezer.seize(fit)
         for tid in fit:
@@ -263,7 +261,7 @@ def _living(table: TaskTable, belonging: set[int]) -> set[int]:
 
 
 def _ending(state: int, flags: int) -> bool:
-    return bool(state & _DEAD or flags & _PF_EXITING)
+    return bool(state & EXITED or flags & PF_EXITING)
 
 
 def _in_vfork(table: TaskTable, waiting: set[int]) -> set[int]:
@@ -273,7 +271,7 @@ def _in_vfork(table: TaskTable, waiting: set[int]) -> set[int]:
         for pid, parent, vfork, state in table.columns("host_pid", "host_rppid", "vfork", "state")
         if vfork and parent in waiting
     }
-    held = {parent for parent, state in children.values() if state & _TRACED}
+    held = {parent for parent, state in children.values() if state & TASK_TRACED}
     reached = held
     while reached:
         reached = {children[pid][0] for pid in reached if pid in children} - held

@@ -18,6 +18,7 @@ from cptbpf.kernel.record import TaskExtra, TaskState
 from cptbpf.kernel.symbols import Symbols
 from cptbpf.kernel.tasks import FullTask, RawTask, TaskTable
 from cptbpf.kernel.xstate import fxsave, standard
+from cptbpf.sched import PF_FREEZER_SKIP, TASK_TRACED, TASK_WAKEKILL
 from cptbpf.trace.registers import UserRegs
 
 #: Fields as they were before anybody was disturbed.
@@ -27,7 +28,6 @@ FROM_A = (
 )
 
 _COMPAT_CS = 0x23
-_TRACED, _PF_FREEZER_SKIP = 0x08, 0x40000000
 _NO_VALUE = {
     "SECCOMP": "the kernel has no CONFIG_SECCOMP",
     "SECCOMP_COUNT": "the kernel does not count seccomp filters",
@@ -187,10 +187,10 @@ class Merger:
         if earlier is not None:
             for index in _A_AT:
                 row[index] = earlier.state[index]
-        if task.state.state & _TRACED and self._tracer:
+        if task.state.state & TASK_TRACED and self._tracer:
             # A stop sets it before 6.1, f5d39b020809 ("freezer,sched: Rewrite core freezer logic"); then the bit is nobody's.
-            skip = earlier.state.pf_flags & _PF_FREEZER_SKIP if earlier else 0
-            row[_AT["pf_flags"]] = task.state.pf_flags & ~_PF_FREEZER_SKIP | skip
+            skip = earlier.state.pf_flags & PF_FREEZER_SKIP if earlier else 0
+            row[_AT["pf_flags"]] = task.state.pf_flags & ~PF_FREEZER_SKIP | skip
         notes: list[tuple[str, str]] = []
         if earlier is None and self._tracer and task.state.host_ppid == self._tracer:
             _untrace(row, notes)
@@ -298,7 +298,7 @@ _FREE = {"sig_pending", "sig_shared_pending", "prev_utime", "prev_stime", "thrfl
 
 #: Bits that a request of ptrace(2) changes while it is at work on a stopped task, as when registers are read beside pass B:
 #: TASK_WAKEKILL is taken away, or, since 5.19, 2500ad1c7fa4 ("ptrace: Don't change __state"), JOBCTL_PTRACE_FROZEN set.
-_OF_A_REQUEST = {"state": 0x100, "jobctl": 1 << 24}
+_OF_A_REQUEST = {"state": TASK_WAKEKILL, "jobctl": 1 << 24}
 
 
 def certificate(main: Iterable[RawTask], after: TaskTable, frozen: frozenset[int]) -> list[CertificateEntry]:

@@ -8,8 +8,8 @@ from cptbpf.conductors.events import CREDENTIALS, Cred, Event, Exec, Exit, Fork,
 from cptbpf.kernel.record import TASK_COLUMNS, TASK_RECORD, TaskState
 from cptbpf.kernel.sample_record import SAMPLE_DISPLACED, SAMPLE_EXEC, SAMPLE_EXIT, SAMPLE_FORK, SAMPLE_NEW_CRED
 from cptbpf.kernel.sampler import Report
+from cptbpf.sched import EXITED
 
-_EXIT_STATE = 0x10 | 0x20  # EXIT_DEAD | EXIT_ZOMBIE of linux/sched.h
 _PID, _STARTED, _EXEC_ID, _STATE = (TASK_COLUMNS[name][1] for name in ("pid", "start_boottime", "exec_id", "state"))
 _CREDENTIALS = slice(TASK_COLUMNS[CREDENTIALS[0]][1], TASK_COLUMNS["cred_override"][1])  # they lie in one piece
 _u32, _u64 = struct.Struct("=I").unpack_from, struct.Struct("=Q").unpack_from
@@ -58,7 +58,7 @@ class Roster:
 
     def living(self) -> bool:
         """Whether anyone is more than a zombie."""
-        return any(not _u64(known.record, _STATE)[0] & _EXIT_STATE for known in self._tasks.values())
+        return any(not _u64(known.record, _STATE)[0] & EXITED for known in self._tasks.values())
 
     def only(self, reports: Iterable[Report]) -> None:
         """Forgets who is not in a pass over everyone and was last heard of before it: an end that was not reported."""

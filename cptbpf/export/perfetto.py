@@ -22,17 +22,20 @@ from cptbpf.image.model import (
     RecordedEvent,
 )
 from cptbpf.image.rows import INDEX, Row
+from cptbpf.sched import state_letter
 
 _PID, _TGID, _COMM, _STATE, _ON_CPU, _CPU = (INDEX[name] for name in ("pid", "tgid", "comm", "state", "on_cpu", "cpu"))
 _MARKS = {EVENT_FORK, EVENT_EXEC, EVENT_EXIT, EVENT_CRED}
-_STATES = (
-    (0x20, "zombie"),
-    (0x10 | 0x80, "dead"),
-    (0x8, "traced"),
-    (0x4, "stopped"),
-    (0x2, "uninterruptible sleep"),
-    (0x1, "sleeping"),
-)
+_STATES = {
+    "S": "sleeping",
+    "D": "uninterruptible sleep",
+    "I": "idle",
+    "P": "parked",
+    "T": "stopped",
+    "t": "traced",
+    "Z": "zombie",
+    "X": "dead",
+}
 
 
 class _Rate(NamedTuple):
@@ -157,10 +160,8 @@ class _Tracer:
 
 
 def _state(row: Row) -> str:
-    for bits, name in _STATES:
-        if row[_STATE] & bits:
-            return name
-    return "running" if row[_ON_CPU] else "runnable"
+    letter = state_letter(row[_STATE])
+    return _STATES.get(letter) or ("running" if row[_ON_CPU] else "runnable")
 
 
 def _metadata(name: str, pid: int, tid: int, value: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Values that the patch re-encodes: PF_* bits and times."""
 
+from cptbpf import sched
+
 # Bit numbers of cpt_flags, from the patch.
 CPT_PF_EXITING = 0
 CPT_PF_FORKNOEXEC = 1
@@ -8,14 +10,13 @@ CPT_PF_DUMPCORE = 3
 CPT_PF_SIGNALED = 4
 CPT_PF_USED_MATH = 5
 
-# include/linux/sched.h; these six have kept their values since 2.6.
 _PF_TO_CPT = (
-    (0x00000004, 1 << CPT_PF_EXITING),
-    (0x00000040, 1 << CPT_PF_FORKNOEXEC),
-    (0x00000100, 1 << CPT_PF_SUPERPRIV),
-    (0x00000200, 1 << CPT_PF_DUMPCORE),
-    (0x00000400, 1 << CPT_PF_SIGNALED),
-    (0x00002000, 1 << CPT_PF_USED_MATH),
+    (sched.PF_EXITING, 1 << CPT_PF_EXITING),
+    (sched.PF_FORKNOEXEC, 1 << CPT_PF_FORKNOEXEC),
+    (sched.PF_SUPERPRIV, 1 << CPT_PF_SUPERPRIV),
+    (sched.PF_DUMPCORE, 1 << CPT_PF_DUMPCORE),
+    (sched.PF_SIGNALED, 1 << CPT_PF_SIGNALED),
+    (sched.PF_USED_MATH, 1 << CPT_PF_USED_MATH),
 )
 
 _NAMES = ("EXITING", "FORKNOEXEC", "SUPERPRIV", "DUMPCORE", "SIGNALED", "USED_MATH")

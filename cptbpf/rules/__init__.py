@@ -12,13 +12,12 @@ from cptbpf.fields import Field
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.kernel.record import TASK_COMM_LEN, TaskState
 from cptbpf.rules.cputime import bounds, rising, times
+from cptbpf.sched import PF_KTHREAD, PF_WQ_WORKER, state_letter
 
 AGREE, EXPLAINED, DISAGREE, MOVED = "agree", "explained", "disagree", "moved"
 
 NSEC_PER_SEC = 1_000_000_000
 
-_PF_WQ_WORKER, _PF_KTHREAD = 0x20, 0x00200000
-_TASK_IDLE, _TASK_RTLOCK_WAIT, _TASK_FROZEN = 0x402, 0x1000, 0x8000
 _ENOSYS = -38 & (1 << 64) - 1
 _ERESTART = {-number & (1 << 64) - 1: -number for number in (512, 513, 514, 516)}
 _SIGNAL_GROUP = 0x1 | 0x4  # SIGNAL_STOP_STOPPED | SIGNAL_GROUP_EXIT
@@ -158,15 +157,6 @@ def _boottime(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
     yield shifted // sight.context.tick, why
 
 
-def state_letter(state: int) -> str:
-    """What /proc shows of ``__state | exit_state``: ``task_state_index()`` of linux/sched.h."""
-    if state & _TASK_IDLE == _TASK_IDLE:
-        return "I"
-    if state & (_TASK_RTLOCK_WAIT | _TASK_FROZEN):
-        return "D"
-    return "RSDTtXZP"[(state & 0x7F).bit_length()]
-
-
 def _state(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
     yield state_letter(value), ""
 
@@ -229,7 +219,7 @@ def _comm(sight: Sight) -> Judgement:
     # A worker tells its work queue behind + or -, another kernel thread the rest of a name that was cut (proc_task_name()).
     rest = sight.shown.removeprefix(after)
     longer = len(after) == TASK_COMM_LEN - 1 or rest[:1] in (b"+", b"-")
-    if sight.new.pf_flags & (_PF_KTHREAD | _PF_WQ_WORKER) and rest != sight.shown and longer:
+    if sight.new.pf_flags & (PF_KTHREAD | PF_WQ_WORKER) and rest != sight.shown and longer:
         return _judged(sight, "the full name of a kernel thread")
     return _differs(sight, before == after)
 

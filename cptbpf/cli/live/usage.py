@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from cptbpf.kernel.record import TaskState
-
-_LETTERS = ((0x20, "Z"), (0x90, "X"), (0x8, "t"), (0x4, "T"), (0x40, "P"), (0x9002, "D"), (0x1, "S"))
-_IDLE = 0x402  # TASK_UNINTERRUPTIBLE | TASK_NOLOAD
+from cptbpf.sched import state_letter
 
 
 class Usage(NamedTuple):
@@ -25,10 +23,7 @@ class Usage(NamedTuple):
     @property
     def letter(self) -> str:
         """The state's letter, as ps(1) has it."""
-        bits = self.task.state
-        if bits & _IDLE == _IDLE:
-            return "I"
-        return next((letter for mask, letter in _LETTERS if bits & mask), "R")
+        return state_letter(self.task.state)
 
 
 #: A look: when (ns), and the state, by pid.

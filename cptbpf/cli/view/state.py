@@ -6,24 +6,9 @@ from cptbpf.cli.text import escape
 from cptbpf.cli.view import calls
 from cptbpf.cli.view.values import number, value
 from cptbpf.image.model import ABSENT, TaskImage
+from cptbpf.sched import PF_KTHREAD, TASK_FROZEN, state_letter
 
-# include/linux/sched.h: TASK_* and EXIT_*, which have kept these values since 4.14
-_INTERRUPTIBLE, _UNINTERRUPTIBLE, _STOPPED, _TRACED = 0x1, 0x2, 0x4, 0x8
-_EXIT_DEAD, _EXIT_ZOMBIE, _PARKED, _DEAD = 0x10, 0x20, 0x40, 0x80
-_NOLOAD, _NEW, _RTLOCK_WAIT, _FROZEN = 0x400, 0x800, 0x1000, 0x8000
 _JOBCTL_TRAP_FREEZE = 1 << 23
-_PF_KTHREAD = 0x00200000
-
-_LETTERS = (
-    (_EXIT_ZOMBIE, "Z"),
-    (_EXIT_DEAD | _DEAD, "X"),
-    (_TRACED, "t"),
-    (_STOPPED, "T"),
-    (_PARKED, "P"),
-    (_UNINTERRUPTIBLE | _RTLOCK_WAIT | _FROZEN, "D"),
-    (_INTERRUPTIBLE, "S"),
-    (_NEW, "N"),
-)
 WORDS = {
     "R": "running or runnable",
     "S": "sleeping",
@@ -34,16 +19,12 @@ WORDS = {
     "Z": "zombie",
     "X": "dead",
     "P": "parked",
-    "N": "new",
 }
 
 
 def letter(task: TaskImage) -> str:
     """The state's letter, as ps(1) has it."""
-    bits = task.task.state
-    if bits & _UNINTERRUPTIBLE and bits & _NOLOAD:
-        return "I"
-    return next((shown for mask, shown in _LETTERS if bits & mask), "R")
+    return state_letter(task.task.state)
 
 
 def dead(task: TaskImage) -> bool:
@@ -58,7 +39,7 @@ def recorded(task: TaskImage) -> bool:
 
 def kernel_thread(task: TaskImage) -> bool:
     """Whether the task never runs in user mode."""
-    return bool(number(task, "pf_flags") & _PF_KTHREAD)
+    return bool(number(task, "pf_flags") & PF_KTHREAD)
 
 
 def was_running(task: TaskImage) -> bool:
@@ -118,7 +99,7 @@ def _standing(task: TaskImage, state: str) -> str:
         return f"stopped by {signal_name(by)}" if by else "stopped"
     if state == "t":
         return "stopped by its tracer"
-    if number(task, "jobctl") & _JOBCTL_TRAP_FREEZE or task.task.state & _FROZEN:
+    if number(task, "jobctl") & _JOBCTL_TRAP_FREEZE or task.task.state & TASK_FROZEN:
         return "frozen by its cgroup"
     return ""
 

@@ -35,9 +35,9 @@ from cptbpf.kernel.tasks import FullPass, FullTask, TaskReader
 from cptbpf.proc import witness
 from cptbpf.proc.absent import Absent
 from cptbpf.rules import DISAGREE, EXPLAINED, MOVED, Context, Judgement, Sight, judge
+from cptbpf.sched import TASK_TRACED
 from cptbpf.trace.freezer import Freezer
 
-_TRACED = 0x08  # __TASK_TRACED
 _CHUNK = 32  # tasks in one bracket of a running system, at least
 _NARROW = 8  # and where something had moved before
 _PASSES = 32  # at most, in one look at everybody: else the time would grow with the square of the tasks
@@ -149,7 +149,7 @@ class LiveCheck:
             shown = window.shown.get(tid)
             if later is None or not isinstance(shown, witness.Shown):
                 continue
-            still = tid in raw.frozen and bool(task.state.state & later.state.state & _TRACED) and steady(task, later)
+            still = tid in raw.frozen and bool(task.state.state & later.state.state & TASK_TRACED) and steady(task, later)
             self._judge_all(task, later, shown, context, still)
             if still and tid in window.views:
                 for result in registers.compare(task, later, freezer, window.views[tid], context):
@@ -162,7 +162,7 @@ class LiveCheck:
         others = [name for name in FILES if name != "io"]
         shown: dict[int, witness.Shown | int] = {}
         for tid, tgid, _, state in rows:
-            shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & _TRACED else others)
+            shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & TASK_TRACED else others)
         known = set(table.column("host_pid"))
         outside = self._parents({row[2] for row in rows} - known - {0})
         views = {tid: view for tid, *_ in rows if tid in seized and (view := registers.view(freezer, tid))}
