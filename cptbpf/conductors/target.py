@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cptbpf.errors import PrivilegeError, TargetError
 from cptbpf.kernel.tasks import TaskReader, TaskTable
-from cptbpf.proc import pidns
+from cptbpf.proc import pidns, status
 
 
 class Target(NamedTuple):
@@ -71,11 +71,10 @@ def _task(reader: TaskReader, pid: int) -> tuple[int, int, int] | None:
 
 def _leader(pid: int) -> int:
     """The thread group of a task: a thread's id means its process."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:
-            return int(stream.read().partition(b"\nTgid:")[2].split(None, 1)[0])
-    except (OSError, IndexError):
-        raise TargetError(f"there is no process {pid}", "see ps(1); with --pidns, 'cptbpf list' shows the namespaces") from None
+    group = status.words(pid, b"Tgid")
+    if not group:
+        raise TargetError(f"there is no process {pid}", "see ps(1); with --pidns, 'cptbpf list' shows the namespaces")
+    return int(group[0])
 
 
 def members(table: TaskTable, target: Target) -> set[int] | None:

@@ -76,15 +76,6 @@ X86_64_REGS_FIELDS = (
     "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
 )
 
-META_FIELDS = (
-    "kind", "pid_ns", "pid_ns_level", "user_ns", "realtime", "monotonic", "boottime", "hz", "user_hz", "page_size", "freeze",
-    "registers", "xstate_size", "xstate_count", "strings_size", "crc32",
-)
-
-TRAILER_FIELDS = (
-    "tasks", "flags", "entries", "text_size",
-)
-
 
 class Group(NamedTuple):
     """The record of one group of the catalogue: a field is there when its end is within cpt_hdrlen."""

@@ -255,7 +255,7 @@ def render_layout() -> str:
     ]
     for name, record in RECORDS.items():
         lines.append(f'{name} = Struct("{_format(record)}")')
-    for name in ("TASK", "X86_REGS", "X86_64_REGS", "META", "TRAILER"):
+    for name in ("TASK", "X86_REGS", "X86_64_REGS"):
         names = [f'"{member[2].removeprefix("cpt_")}"' for member in own_members(RECORDS[name])]
         lines += ["", f"{name}_FIELDS = (", *_wrapped(names, "    "), ")"]
     lines += [

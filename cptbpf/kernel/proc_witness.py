@@ -68,14 +68,6 @@ class ProcWitness:
         """Detaches the programs."""
         self._loaded.close()
 
-    def read_stat(self, tgid: int, tid: int) -> Witnessed:
-        """/proc/TGID/task/TID/stat; ids are those of cptbpf's own pid namespace. Raises as :meth:`read`."""
-        return self.read(f"/proc/{tgid}/task/{tid}/stat")
-
-    def read_status(self, tgid: int, tid: int) -> Witnessed:
-        """/proc/TGID/task/TID/status; ids are those of cptbpf's own pid namespace. Raises as :meth:`read`."""
-        return self.read(f"/proc/{tgid}/task/{tid}/status")
-
     def read(self, path: str) -> Witnessed:
         """A stat or status file of a process or a thread.
 

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from cptbpf.errors import CptbpfError
-from cptbpf.proc import pidns, stat
+from cptbpf.proc import pidns, stat, status
 from cptbpf.proc.absent import Absent
 from cptbpf.proc.process import Process
 
@@ -116,12 +116,7 @@ def _row(inode: int, members: _Members, own: pidns.PidNamespace) -> Listed | Non
 
 def _is_init(pid: int) -> bool:
     """Whether a process is pid 1 of its own namespace."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:
-            pids = stream.read().partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
-    except OSError:
-        return False
-    return pids[-1:] == [b"1"]
+    return status.words(pid, b"NSpid")[-1:] == [b"1"]
 
 
 def _with_descendants(rows: list[Listed]) -> list[Listed]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cptbpf.errors import PrivilegeError, TargetError, UnsupportedError
+from cptbpf.proc import status
 
 INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO: inode number of the machine's initial pid namespace
 
@@ -182,14 +183,6 @@ def parent_inode(fd: int) -> int:
         os.close(parent)
 
 
-def ancestors(pid: int) -> tuple[int, ...]:
-    """The pids of a process's parent, grandparent, … up to the edge of cptbpf's own pid namespace; without ``pid`` itself."""
-    found: list[int] = []
-    while (pid := _parent(pid)) > 0 and pid not in found:
-        found.append(pid)
-    return tuple(found)
-
-
 def pid_max() -> int:
     """kernel.pid_max: the highest pid is one below it. Its own limit where /proc has no sys (``subset=pid``)."""
     try:
@@ -213,21 +206,8 @@ def check_proc() -> None:
         raise UnsupportedError("/proc shows another pid namespace than the one that cptbpf runs in", "mount -t proc proc /proc")
 
 
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            return int(stream.read().rpartition(b") ")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
 def _shares_ours(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:
-            pids = stream.read().partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
-    except OSError:
-        return False
-    return len(pids) == 1  # one for each level from that of /proc, which is ours
+    return len(status.words(pid, b"NSpid")) == 1  # one for each level from that of /proc, which is ours
 
 
 def _from_path(path: str) -> PidNamespace:

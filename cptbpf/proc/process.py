@@ -5,23 +5,13 @@ What comes back is the process's own word: never use it as a path, a format or o
 """
 
 import os
-from typing import NamedTuple
 
-from cptbpf.proc import stat
 from cptbpf.proc.absent import Absent, absent
 
 CMDLINE_MAX = 65536  # bytes that are kept: a whole namespace may have long ones
 
 # File systems that wait for somebody else, perhaps for the very task that we look at.
 _MAY_HANG = (b"fuse", b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"autofs")
-
-
-class Exe(NamedTuple):
-    """An executable: ``path`` from the root of its mount namespace, ``dev`` (major << 20 | minor) and ``ino`` of fstat(2)."""
-
-    path: bytes
-    dev: int
-    ino: int
 
 
 class Process:
@@ -43,11 +33,6 @@ class Process:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def start_ticks(self) -> int | Absent:
-        """Field 22 of stat: ``task->start_boottime`` in ticks of 1/USER_HZ s. With the pid it says which process this is."""
-        text = self._read("stat", 4096)
-        return text if isinstance(text, Absent) else stat.parse(text).starttime
 
     def comm(self) -> bytes | Absent:
         """The name of the thread-group leader, raw."""
@@ -72,20 +57,6 @@ class Process:
             return Absent("no executable (a kernel thread or a zombie), or the process is gone")
         except OSError as error:
             return absent(error)
-
-    def exe(self) -> Exe | Absent:
-        """The executable and which file it is."""
-        path = self.exe_path()
-        if isinstance(path, Absent):
-            return path
-        fd = self.open_exe()
-        if isinstance(fd, Absent):
-            return fd
-        try:
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
-        return Exe(path, os.major(found.st_dev) << 20 | os.minor(found.st_dev), found.st_ino)
 
     def open_exe(self, dev: int = 0) -> int | Absent:
         """A descriptor of the executable, to read; the caller closes it. Not where a read might never return.

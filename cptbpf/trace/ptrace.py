@@ -10,13 +10,11 @@ from typing import Final
 
 INTERRUPT: Final = 0x4207
 SEIZE: Final = 0x4206
-LISTEN: Final = 0x4208
 DETACH: Final = 17
 PEEKUSER: Final = 3
 GETREGS: Final = 12
 GETFPREGS: Final = 14
 GETREGSET: Final = 0x4204
-GETSIGINFO: Final = 0x4202
 GET_THREAD_AREA: Final = 25
 
 O_TRACEFORK: Final = 0x2

@@ -3,8 +3,6 @@
 import struct
 from typing import Final, NamedTuple
 
-from cptbpf.trace import ptrace
-
 SIZE: Final = 216
 """Bytes of ``struct user_regs_struct``: 27 words, for 32-bit tasks too where the tracer has 64 bits."""
 
@@ -51,8 +49,3 @@ class UserRegs(NamedTuple):
 def parse(data: bytes) -> UserRegs:
     """The registers in the 216 bytes of ``data``. Raises struct.error where it has another length."""
     return UserRegs._make(_WORDS.unpack(data))
-
-
-def debug_registers(tid: int) -> tuple[int, ...]:
-    """The eight debug registers of a stopped task; 4 and 5 are 0. Raises OSError."""
-    return tuple(0 if number in (4, 5) else ptrace.debug_register(tid, number) for number in range(8))

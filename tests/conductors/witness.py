@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cptbpf.proc import stat as proc_stat
-from cptbpf.proc import status as proc_status
+from tests import procstatus
 
 # Bits of task->flags and of cpt_flags, from linux/sched.h and from the patch.
 PF_TO_CPT = {0x4: 0x1, 0x40: 0x2, 0x100: 0x4, 0x200: 0x8, 0x400: 0x10, 0x2000: 0x20}
@@ -16,7 +16,7 @@ TICK = 10_000_000  # ns; USER_HZ is 100
 
 def of(tgid: int, tid: int) -> dict[str, Any]:
     """Everything that /proc shows of a thread and that the catalogue names; ids are those of /proc's own namespace."""
-    stat, status = proc_stat.read(tgid, tid), proc_status.read(tgid, tid)
+    stat, status = proc_stat.read(tgid, tid), procstatus.read(tgid, tid)
     folder = Path(f"/proc/{tgid}/task/{tid}")
     found: dict[str, Any] = {
         "host_pid": status.pid,

@@ -8,7 +8,8 @@ from cptbpf.errors import UnsupportedError
 from cptbpf.kernel.proc_witness import ProcWitness, Witnessed
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import TaskReader
-from cptbpf.proc import stat, status
+from cptbpf.proc import stat
+from tests import procstatus as status
 from tests.features import missing
 from tests.harness import Target, until
 
@@ -27,6 +28,14 @@ def reader() -> Iterator[TaskReader]:
 
 def ask(reader: TaskReader, target: Target) -> None:
     reader.ask(target.ns_inode, reader.own_level + len(target.levels))
+
+
+def read_stat(witness: ProcWitness, tgid: int, tid: int) -> Witnessed:
+    return witness.read(f"/proc/{tgid}/task/{tid}/stat")
+
+
+def read_status(witness: ProcWitness, tgid: int, tid: int) -> Witnessed:
+    return witness.read(f"/proc/{tgid}/task/{tid}/status")
 
 
 def of_stat(text: bytes) -> dict[str, int]:
@@ -91,8 +100,8 @@ def test_moving_tasks(target: Callable[..., Target], reader: TaskReader, hook: s
         assert witness.hook == hook
         for _ in range(READINGS):
             for tid in (first, burner, faulter, dozer):
-                for read, shown_by in ((witness.read_stat, of_stat), (witness.read_status, of_status)):
-                    witnessed = read(started.host_pid, tid)
+                for read, shown_by in ((read_stat, of_stat), (read_status, of_status)):
+                    witnessed = read(witness, started.host_pid, tid)
                     shown = shown_by(witnessed.text)
                     assert differences(witnessed, shown) == []
                     assert witnessed.bracket_ns > 0
@@ -105,7 +114,7 @@ def test_moving_tasks(target: Callable[..., Target], reader: TaskReader, hook: s
                         exact[name] += getattr(before, name) == getattr(after, name)
         # and the values moved all the while, so that there was something to miss
         until(
-            lambda: witness.read_stat(started.host_pid, faulter).after.min_flt > last[faulter].min_flt,
+            lambda: read_stat(witness, started.host_pid, faulter).after.min_flt > last[faulter].min_flt,
             "another page fault of the faulting thread",
         )
     assert all(exact.values())
@@ -120,7 +129,7 @@ def test_times_are_those_that_proc_computed(target: Callable[..., Target], reade
     tid = started.tids()[1]
     with ProcWitness(reader, hook) as witness:
         for _ in range(READINGS):
-            witnessed = witness.read_stat(started.host_pid, tid)
+            witnessed = read_stat(witness, started.host_pid, tid)
             shown = stat.parse(witnessed.text)
             assert (shown.utime, shown.stime) == (
                 witnessed.after.prev_utime // TICK_NS,
@@ -135,7 +144,7 @@ def test_a_wrong_value_is_seen(target: Callable[..., Target], reader: TaskReader
     started = target("credentials")
     ask(reader, started)
     with ProcWitness(reader, hook) as witness:
-        witnessed = witness.read_status(started.host_pid, started.host_pid)
+        witnessed = read_status(witness, started.host_pid, started.host_pid)
         shown = of_status(witnessed.text)
     assert differences(witnessed, shown) == []
     for name, value in shown.items():
@@ -150,8 +159,8 @@ def test_ids_of_the_asked_namespace(target: Callable[..., Target], reader: TaskR
     started, other = target("sleeper", nested=2, init=True), target("sleeper")
     ask(reader, started)
     with ProcWitness(reader, hook) as witness:
-        witnessed = witness.read_stat(started.host_pid, started.host_pid)
-        outside = witness.read_stat(other.host_pid, other.host_pid)
+        witnessed = read_stat(witness, started.host_pid, started.host_pid)
+        outside = read_stat(witness, other.host_pid, other.host_pid)
     for state in witnessed.before, witnessed.after:
         assert (state.pid, state.host_pid, state.pid_ns) == (started.pid, started.host_pid, started.ns_inode)
     assert (outside.before.pid, outside.before.host_pid) == (0, other.host_pid)
@@ -163,10 +172,10 @@ def test_a_task_that_is_gone(target: Callable[..., Target], reader: TaskReader, 
     started = target("sleeper")
     ask(reader, started)
     with ProcWitness(reader, hook) as witness:
-        assert witness.read_stat(started.host_pid, started.host_pid).text
+        assert read_stat(witness, started.host_pid, started.host_pid).text
         started.close()
         with pytest.raises((FileNotFoundError, ProcessLookupError)):
-            until(lambda: not witness.read_stat(started.host_pid, started.host_pid), "the task to be gone")
+            until(lambda: not read_stat(witness, started.host_pid, started.host_pid), "the task to be gone")
 
 
 def test_without_a_hook_the_reasons_are_told(reader: TaskReader) -> None:

@@ -164,16 +164,6 @@ def test_outside_and_foreign_views_are_told_apart(spawn: Spawn) -> None:
     assert above.lines[0].startswith("TargetError the pid namespace '/mnt/outer' is not inside")
 
 
-@pytest.mark.ptrace
-def test_ancestors_end_at_the_edge(spawn: Spawn) -> None:
-    sleeper = spawn(["sleep", "100"], nested=2)
-    chain = pidns.ancestors(sleeper.host_pid)
-    assert chain[0] == int(sleeper.status("PPid"))
-    assert chain[chain.index(sleeper.proc.pid) + 1 :][:1] == (os.getpid(),)
-    assert chain[-1] == 1
-    assert pidns.ancestors(2**22 + 1) == ()
-
-
 def test_without_privilege_the_message_says_so(spawn: Spawn) -> None:
     if os.geteuid():
         with pytest.raises(PrivilegeError):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cptbpf.proc import stat, status
+from cptbpf.proc import stat
+from tests import procstatus as status
 from tests.harness import Target, until
 
 Spawn = Callable[..., Target]
