@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the rule of what may be left out where."""
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -58,3 +59,11 @@ def target(spawn: Callable[..., Target]) -> Callable[..., Target]:
         return spawn(argv, nested=nested, ns=ns, init=init, ready=True, flags=flags)
 
     return start
+
+
+@pytest.fixture
+def bystander() -> Iterator[int]:
+    """A process that has nothing to do with any target."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process.pid
+        process.kill()

@@ -171,7 +171,7 @@ class Sampler:
         """Holds the namespace: the programs know it by its address, which must not become another one's."""
         for report in reports:
             try:
-                descriptor = os.open(f"/proc/{report.task.host_pid}/ns/pid", os.O_RDONLY)
+                descriptor = os.open(f"/proc/{report.task.host_pid}/ns/pid", os.O_RDONLY | os.O_NONBLOCK)
             except OSError:
                 continue
             if os.fstat(descriptor).st_ino == self.target.inode:

@@ -34,6 +34,8 @@ def resolve(reader: TaskReader, ns: str | int | None, pid: int | None) -> Target
         target = _of_process(reader, pid, f"pid {pid}", True)
     elif (number := pidns.as_pid(str(ns))) is not None:
         target = _of_process(reader, number, f"pidns {ns}", False)
+    elif (inode := pidns.as_inode(str(ns))) is not None:
+        target = _of_inode(reader, inode, f"pidns {ns}")
     else:
         target = _of_namespace(reader, pidns.resolve(str(ns)), f"pidns {ns}", 0)
     reader.ask(target.inode, target.level)
@@ -56,6 +58,18 @@ def _of_process(reader: TaskReader, pid: int, request: str, tree: bool) -> Targe
     return Target(inode, level, user_ns, leader if tree else 0, request)
 
 
+def _of_inode(reader: TaskReader, inode: int, request: str) -> Target:
+    """The namespace of that inode number. Where /proc hides everybody who is in it, the kernel still knows of it."""
+    try:
+        return _of_namespace(reader, pidns.by_inode(inode), request, 0)
+    except TargetError:
+        rows = _own_pass(reader).columns("pid_ns", "ns_level")
+        level = next((level for found, level in rows if found == inode), None)
+        if level is None:
+            raise
+        return Target(inode, level, 0, 0, request)
+
+
 def _of_namespace(reader: TaskReader, found: pidns.PidNamespace, request: str, root: int) -> Target:
     found.close()  # its inode number stays its own while a task is in it, and every pass finds none once there is none
     return Target(found.inode, reader.own_level + found.depth, found.user_ns, root, request)
@@ -63,10 +77,15 @@ def _of_namespace(reader: TaskReader, found: pidns.PidNamespace, request: str, r
 
 def _task(reader: TaskReader, pid: int) -> tuple[int, int, int] | None:
     """Thread group, pid namespace and its level of a task, as the kernel has them; None where a pass does not show it."""
+    rows = _own_pass(reader).columns("host_pid", "host_tgid", "pid_ns", "ns_level")
+    return next(((tgid, inode, level) for host_pid, tgid, inode, level in rows if host_pid == pid), None)
+
+
+def _own_pass(reader: TaskReader) -> TaskTable:
+    """Every task that cptbpf's own pid namespace sees."""
     pidns.check_proc()
     reader.ask(os.stat("/proc/self/ns/pid").st_ino, reader.own_level)
-    rows = reader.states().columns("host_pid", "host_tgid", "pid_ns", "ns_level")
-    return next(((tgid, inode, level) for host_pid, tgid, inode, level in rows if host_pid == pid), None)
+    return reader.states()
 
 
 def _leader(pid: int) -> int:

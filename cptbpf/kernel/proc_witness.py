@@ -8,6 +8,7 @@ import struct
 from types import TracebackType
 from typing import NamedTuple
 
+from cptbpf import procfs
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs
 from cptbpf.kernel.record import READER_REQUEST, TASK_RECORD, TaskState
@@ -68,17 +69,17 @@ class ProcWitness:
         """Detaches the programs."""
         self._loaded.close()
 
-    def read(self, path: str) -> Witnessed:
-        """A stat or status file of a process or a thread.
+    def read(self, descriptor: int) -> Witnessed:
+        """An open stat or status file of a process or a thread.
 
-        Raises OSError where the task is gone or not ours to look at, UnsupportedError where the programs were not called.
+        Raises OSError where the task is gone, UnsupportedError where the programs were not called: no such file, then.
         """
         key = struct.pack("=Q", self._reader.identity()[0])
         entry = (self._reader.request() + bytes(_SIZE))[:_SIZE]
         try:
             for _ in range(_TRIES):
                 bpf.map_update(self._readings, key, entry)
-                text = _content(path)
+                text = _content(descriptor)
                 reading = bpf.map_lookup(self._readings, key, _SIZE) or entry
                 _ns, stage, _task, begin, end = _HEAD.unpack_from(reading)
                 if stage == _RETURNED:
@@ -86,13 +87,10 @@ class ProcWitness:
                     return Witnessed(text, before, after, end - begin)
         finally:
             bpf.map_delete(self._readings, key)
-        raise UnsupportedError(f"the BPF programs were not called when {path} was read")
+        raise UnsupportedError("the BPF programs were not called when the file was read")
 
 
-def _content(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # the file is rendered at the first read, whole
-        return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
-    finally:
-        os.close(descriptor)
+def _content(descriptor: int) -> bytes:
+    """The file, which is rendered anew, whole, at a read from its beginning."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return procfs.read_whole(descriptor)

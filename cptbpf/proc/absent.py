@@ -4,6 +4,8 @@ import errno
 import os
 from typing import NamedTuple
 
+from cptbpf import procfs
+
 GONE = "the process is gone"
 
 
@@ -13,10 +15,15 @@ class Absent(NamedTuple):
     reason: str
 
 
+DENIED = Absent("no permission")
+
+
 def absent(error: OSError) -> Absent:
     """What a failed look into /proc/PID means."""
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return Absent(GONE)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return Absent("no permission")
+        return DENIED
+    if error.errno == procfs.COVERED:
+        return Absent("not read: something is mounted over it")
     return Absent(os.strerror(error.errno) if error.errno else str(error))

@@ -3,6 +3,9 @@
 import os
 from typing import NamedTuple
 
+MAY_HANG = (b"fuse", b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"autofs")
+"""Types of file systems, by how they begin, that may keep who opens a file waiting for ever."""
+
 _CLOCKS = {"monotonic": "monotonic", "boottime": "boottime", "1": "monotonic", "7": "boottime"}  # by number before 5.7
 _DEFAULT_OVERFLOW = 65534  # DEFAULT_OVERFLOWUID, DEFAULT_OVERFLOWGID of linux/highuid.h
 
@@ -62,6 +65,16 @@ def covers() -> dict[int, list[str]]:
         if parts[1:2] == ["proc"] and len(parts) > 2 and parts[2].isdecimal():
             found.setdefault(int(parts[2]), []).append(place)
     return found
+
+
+def may_hang(pid: int) -> bool:
+    """Whether a file system that some process or another machine serves, and which might never answer, is mounted over
+    something of a process."""
+    head = b"/proc/%d" % pid
+    with open("/proc/self/mountinfo", "rb") as stream:
+        lines = [line.split() for line in stream if head in line]
+    over = [line for line in lines if line[4] == head or line[4].startswith(head + b"/")]
+    return any(line[line.index(b"-") + 1].startswith(MAY_HANG) for line in over)
 
 
 def veil(pid: int) -> str:

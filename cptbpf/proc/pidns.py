@@ -82,7 +82,7 @@ def of_process(pid: int) -> PidNamespace:
     check_proc()
     path = f"/proc/{pid}/ns/pid"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         raise TargetError(f"there is no process {pid}", _REMEDY) from None
     except PermissionError:
@@ -110,19 +110,28 @@ def resolve(spec: str) -> PidNamespace:
         UnsupportedError: /proc is not mounted, or of another pid namespace.
     """
     check_proc()
-    if "/" in spec:
-        return _from_path(spec)
     if (pid := as_pid(spec)) is not None:
         return of_process(pid)
-    digits = spec[5:-1] if spec.startswith("pid:[") and spec.endswith("]") else spec
-    if not _is_number(digits):
+    if "/" in spec:
+        return _from_path(spec)
+    if (inode := as_inode(spec)) is None:
         raise TargetError(f"{spec!r} is not a pid namespace: give pid:[INODE], /proc/PID/ns/pid or a number", _REMEDY)
-    return by_inode(int(digits))
+    return by_inode(inode)
 
 
 def as_pid(spec: str) -> int | None:
-    """The pid that a bare number means, where it is at most kernel.pid_max; None where ``spec`` is something else."""
-    return int(spec) if _is_number(spec) and int(spec) <= pid_max() else None
+    """The pid that a bare number means, where it is at most kernel.pid_max, or /proc/PID/ns/pid; None where ``spec`` is
+    something else."""
+    if _is_number(spec) and int(spec) <= pid_max():
+        return int(spec)
+    parts = spec.split("/")
+    return int(parts[2]) if parts[:2] == ["", "proc"] and parts[3:] == ["ns", "pid"] and _is_number(parts[2]) else None
+
+
+def as_inode(spec: str) -> int | None:
+    """The inode number that ``pid:[INODE]`` or a bare number means; None where ``spec`` is something else."""
+    digits = spec[5:-1] if spec.startswith("pid:[") and spec.endswith("]") else spec
+    return int(digits) if _is_number(digits) else None
 
 
 def _is_number(text: str) -> bool:
@@ -211,9 +220,6 @@ def _shares_ours(pid: int) -> bool:
 
 
 def _from_path(path: str) -> PidNamespace:
-    parts = path.split("/")
-    if parts[:2] == ["", "proc"] and parts[3:] == ["ns", "pid"] and parts[2].isascii() and parts[2].isdigit():
-        return of_process(int(parts[2]))
     try:
         # A look before it is opened: to open a device or a fifo may do things, or wait for ever.
         if not stat.S_ISREG(os.stat(path).st_mode):

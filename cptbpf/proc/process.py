@@ -6,12 +6,13 @@ What comes back is the process's own word: never use it as a path, a format or o
 
 import os
 
+from cptbpf import procfs
+from cptbpf.proc import namespaces
 from cptbpf.proc.absent import Absent, absent
 
 CMDLINE_MAX = 65536  # bytes that are kept: a whole namespace may have long ones
 
 # File systems that wait for somebody else, perhaps for the very task that we look at.
-_MAY_HANG = (b"fuse", b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"autofs")
 
 
 class Process:
@@ -22,7 +23,7 @@ class Process:
         self._fd = -1
         self._failure: OSError | None = None
         try:
-            self._fd = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._fd = procfs.open_file(str(pid), os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
             self._failure = error
 
@@ -52,7 +53,7 @@ class Process:
     def exe_path(self) -> bytes | Absent:
         """Path of the executable, ``" (deleted)"`` included."""
         try:
-            return os.readlink(b"exe", dir_fd=self._directory())
+            return procfs.read_link("exe", self._directory())
         except FileNotFoundError:
             return Absent("no executable (a kernel thread or a zombie), or the process is gone")
         except OSError as error:
@@ -64,12 +65,13 @@ class Process:
         ``dev`` is the device that it is on (major << 20 | minor), where that is known.
         """
         try:
+            os.close(procfs.open_file("exe", os.O_PATH | os.O_NOFOLLOW, self._directory()))  # nothing is mounted over the link
             where = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory())  # asks nothing of its file system
             try:
                 kind = self.file_system(where, dev)
                 if kind is None:
                     return Absent("the executable's file system is not known")
-                if kind.startswith(_MAY_HANG):
+                if kind.startswith(namespaces.MAY_HANG):
                     return Absent(f"not read: the executable is on {kind.decode('ascii', 'replace')}, which might never answer")
                 return os.open(f"/proc/self/fd/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             finally:
@@ -93,8 +95,7 @@ class Process:
         return found[0].split(b" ", 1)[0] if found else None
 
     def _mounts(self) -> bytes:
-        with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory()), "rb") as stream:
-            return stream.read()
+        return procfs.read_file("mountinfo", self._directory())
 
     def _directory(self) -> int:
         if self._failure:
@@ -104,15 +105,7 @@ class Process:
     def _read(self, name: str, limit: int) -> bytes | Absent:
         """The first ``limit`` bytes of a file of /proc/PID."""
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory())
-            try:
-                pieces, left = [], limit
-                while left and (piece := os.read(fd, min(left, 65536))):
-                    pieces.append(piece)
-                    left -= len(piece)
-                return b"".join(pieces)
-            finally:
-                os.close(fd)
+            return procfs.read_file(name, self._directory(), limit)
         except OSError as error:
             return absent(error)
 

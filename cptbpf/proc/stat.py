@@ -1,7 +1,8 @@
 """/proc/PID/task/TID/stat, as proc(5) numbers its fields; a witness for the kernel's own view."""
 
-import os
 from typing import NamedTuple
+
+from cptbpf import procfs
 
 
 class Stat(NamedTuple):
@@ -91,10 +92,6 @@ def read(tgid: int, tid: int) -> Stat:
     """The fields of one thread, of this thread alone.
 
     Raises:
-        OSError: it is gone, or not ours to look at.
+        OSError: it is gone, not ours to look at, or something is mounted over it.
     """
-    fd = os.open(f"/proc/{tgid}/task/{tid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return parse(os.read(fd, 4096))
-    finally:
-        os.close(fd)
+    return parse(procfs.read_file(f"{tgid}/task/{tid}/stat"))

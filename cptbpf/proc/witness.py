@@ -9,15 +9,16 @@ import os
 from collections.abc import Iterable
 from functools import cache
 
-from cptbpf.proc import stat
-from cptbpf.proc.absent import Absent, absent
+from cptbpf import procfs
+from cptbpf.proc import namespaces, stat
+from cptbpf.proc.absent import DENIED, GONE, Absent, absent
 from cptbpf.proc.process import Process
 
 Value = int | str | bytes | tuple[int, ...]
 
-_AT_ONCE = 65536
 #: Columns of stat that are 0 for who may not trace the task (proc(5)): the same right that io needs.
 _GUARDED_STAT = {26, 27, 28, 29, 30, 35, *range(45, 53)}
+_ALWAYS = ("stat", "group", "status", "comm", "statm", "schedstat")
 _OF_PROCESS = ("group", "exe")
 _HEX_LINES = ("Sig", "ShdPnd", "Cap", "Cpus_allowed")
 _NOT_SHOWN = "this kernel does not show it"
@@ -26,6 +27,8 @@ NOT_READ = Absent("not read")
 """The value of a spec whose file was left out."""
 WITHHELD = Absent("shown of cptbpf itself, and not of this task")
 """The value of a spec that this kernel shows of every task, where what was read is not how the kernel writes it."""
+UNREADABLE = Absent("to be read of cptbpf itself, and not of this task")
+"""The value of a spec whose file this kernel has for every task, where it cannot be read though nobody forbids it."""
 
 
 class Shown:
@@ -47,7 +50,7 @@ class Shown:
         if text is None:
             return NOT_READ
         if isinstance(text, Absent):
-            return text
+            return Absent(_NOT_SHOWN) if text == UNREADABLE and not _shown_of_us(spec) else text
         try:
             return self._value(name, rest, text, depth)
         except (ValueError, IndexError, KeyError):
@@ -84,7 +87,7 @@ class Shown:
         return column.decode("ascii") if number == 3 else int(column)
 
     def _guarded(self, number: int) -> Absent | None:
-        if number in _GUARDED_STAT and self.raw.get("io") == absent(PermissionError(errno.EACCES, "")):
+        if number in _GUARDED_STAT and self.raw.get("io") == DENIED:
             return Absent("no permission to trace the task")
         return None
 
@@ -145,25 +148,60 @@ def file_of(spec: str) -> str:
     return name if name in known or name.startswith("ns/") else ""
 
 
-def read(tid: int, tgid: int, names: Iterable[str]) -> Shown | int:
-    """The files of one task; the errno where /proc does not show the task."""
+def read(tid: int, tgid: int, names: Iterable[str], frozen: bool = False) -> Shown | int:
+    """The files of one task; the errno where /proc does not show the task.
+
+    ``frozen``: tasks stand still. What is mounted over these files is then left out (:data:`NOT_READ`): to open it might wait
+    for one of them.
+    """
+    folder, covered = f"{tgid}/task/{tid}", False
     try:
-        directory = os.open(f"/proc/{tgid}/task/{tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = procfs.open_file(folder, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
-        return error.errno or errno.EIO
-    raw: dict[str, bytes | Absent] = {}
+        if error.errno != procfs.COVERED:
+            return error.errno or errno.EIO
+        if frozen:
+            return Shown(tid, tgid, dict.fromkeys(names, NOT_READ))
+        if namespaces.may_hang(tgid):
+            return procfs.COVERED
+        covered = True
+        try:
+            directory = os.open(f"/proc/{folder}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as beneath:
+            return beneath.errno or errno.EIO
     try:
-        for name in names:
-            try:
-                if name in _OF_PROCESS and tid != tgid:
-                    raw[name] = Absent("of the process, not of its threads")
-                else:
-                    raw[name] = _executable(tgid) if name == "exe" else _read_one(directory, name)
-            except OSError as error:
-                raw[name] = absent(error)
+        raw = {name: _text(directory, name, tid, tgid, covered, frozen) for name in names}
     finally:
         os.close(directory)
     return Shown(tid, tgid, raw)
+
+
+def unread(name: str, error: OSError) -> Absent:
+    """What it means that a file of a task could not be read. The kernel shows some of every task that there is."""
+    found = absent(error)
+    if found == DENIED or name == "exe" or (found.reason == GONE and name not in _ALWAYS):
+        return found
+    return UNREADABLE
+
+
+def _text(directory: int, name: str, tid: int, tgid: int, covered: bool, frozen: bool) -> bytes | Absent:
+    if name in _OF_PROCESS and tid != tgid:
+        return Absent("of the process, not of its threads")
+    try:
+        if name == "exe":
+            return _executable(tgid)
+        return _read_cover(directory, name) if covered else _read_one(directory, name)
+    except OSError as error:
+        if error.errno != procfs.COVERED:
+            return unread(name, error)
+    if frozen:
+        return NOT_READ
+    if namespaces.may_hang(tgid):
+        return UNREADABLE
+    try:
+        return _read_cover(directory, name)
+    except OSError as error:
+        return unread(name, error)
 
 
 def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -180,17 +218,15 @@ def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
 
 def _read_one(directory: int, name: str) -> bytes:
     if name.startswith("ns/"):
+        return procfs.read_link(name, directory)
+    return procfs.read_file("../../stat" if name == "group" else name, directory)
+
+
+def _read_cover(directory: int, name: str) -> bytes:
+    """What stands in place of a file: it is compared as if it were that."""
+    if name.startswith("ns/"):
         return os.fsencode(os.readlink(name, dir_fd=directory))
-    path = "../../stat" if name == "group" else name
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        text = piece = os.read(descriptor, _AT_ONCE)
-        while len(piece) == _AT_ONCE:
-            piece = os.read(descriptor, _AT_ONCE)
-            text += piece
-        return text
-    finally:
-        os.close(descriptor)
+    return procfs.read_cover("../../stat" if name == "group" else name, directory)
 
 
 def _executable(pid: int) -> bytes | Absent:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
+from cptbpf import procfs
 from cptbpf.trace import ptrace, xstate
 from cptbpf.trace.buffers import Slab, Slot
 from cptbpf.trace.thread import run_and_end
@@ -303,7 +304,7 @@ def _reap(tid: int) -> bool:
 def _threads_beside(tid: int) -> list[int]:
     """The thread ids of a thread's process, the dead ones too that nobody has reaped; none where it is gone."""
     try:
-        return [int(name) for name in os.listdir(f"/proc/{tid}/task")]
+        return [int(name) for name in procfs.list_folder(f"{tid}/task")]
     except OSError:
         return []
 
@@ -328,10 +329,10 @@ def refusal(tid: int, error: int) -> str:
     if error != errno.EPERM:
         return "gone" if error == errno.ESRCH else os.strerror(error)
     try:
-        with open(f"/proc/{tid}/status", "rb") as status:
-            fields = dict(line.split(b":\t", 1) for line in status.read().split(b"\n") if b":\t" in line)
-    except OSError:
-        return "gone"
+        status = procfs.read_file(f"{tid}/status")
+    except OSError as error:
+        return "gone" if error.errno in (errno.ENOENT, errno.ESRCH) else os.strerror(errno.EPERM)
+    fields = dict(line.split(b":\t", 1) for line in status.split(b"\n") if b":\t" in line)
     if fields.get(b"State", b"")[:1] in (b"Z", b"X"):
         return "a zombie"
     if b"VmSize" not in fields:  # "Kthread: 1" is younger

@@ -1,8 +1,7 @@
 """Hidden and phantom tasks, made in the ways in which they come about: mounts over /proc, hidepid, a forged directory."""
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,14 +103,6 @@ def test_hidepid_of_another_mount_of_proc(spawn: Callable[..., Target]) -> None:
     }
     assert {result["host_pid"] for result in document["results"]} == {one.host_pid}
     assert disagreeing(document) == []
-
-
-@pytest.fixture
-def bystander() -> Iterator[int]:
-    """A process that has nothing to do with any target."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process.pid
-        process.kill()
 
 
 def test_a_forged_process_is_a_phantom(target: Callable[..., Target], tmp_path: Path, bystander: int) -> None:

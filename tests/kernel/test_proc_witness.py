@@ -1,5 +1,6 @@
 """What /proc rendered lies between the kernel's values at entry to and return from the function that rendered it."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,12 +31,16 @@ def ask(reader: TaskReader, target: Target) -> None:
     reader.ask(target.ns_inode, reader.own_level + len(target.levels))
 
 
-def read_stat(witness: ProcWitness, tgid: int, tid: int) -> Witnessed:
-    return witness.read(f"/proc/{tgid}/task/{tid}/stat")
+def read_stat(witness: ProcWitness, tgid: int, tid: int, name: str = "stat") -> Witnessed:
+    descriptor = os.open(f"/proc/{tgid}/task/{tid}/{name}", os.O_RDONLY)
+    try:
+        return witness.read(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_status(witness: ProcWitness, tgid: int, tid: int) -> Witnessed:
-    return witness.read(f"/proc/{tgid}/task/{tid}/status")
+    return read_stat(witness, tgid, tid, "status")
 
 
 def of_stat(text: bytes) -> dict[str, int]:

@@ -113,7 +113,7 @@ def test_an_executable_is_not_read_where_its_file_system_may_hang(spawn: Spawn, 
         fd = process.open_exe()
         assert isinstance(fd, int)
         os.close(fd)
-        monkeypatch.setattr("cptbpf.proc.process._MAY_HANG", (b"tmpfs",))
+        monkeypatch.setattr("cptbpf.proc.namespaces.MAY_HANG", (b"tmpfs",))
         refused = process.open_exe()
         assert refused == Absent("not read: the executable is on tmpfs, which might never answer")
 

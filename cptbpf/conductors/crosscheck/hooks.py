@@ -1,13 +1,14 @@
 """Brackets of microseconds: stat and status of a task with the kernel's own values at the moment that each was rendered."""
 
+import os
 from collections.abc import Iterable, Mapping
 
+from cptbpf import procfs
 from cptbpf.errors import PrivilegeError, UnsupportedError
-from cptbpf.kernel.proc_witness import ProcWitness
+from cptbpf.kernel.proc_witness import ProcWitness, Witnessed
 from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.tasks import TaskReader
 from cptbpf.proc import witness
-from cptbpf.proc.absent import absent
 
 #: The task when the kernel began and when it had ended to render a file, by the file's name.
 Rendered = Mapping[str, tuple[TaskState, TaskState]]
@@ -48,16 +49,32 @@ class Hooks:
             if self._witness is None or name not in HOOKED:
                 continue
             try:
-                seen = self._witness.read(f"/proc/{shown.tgid}/task/{shown.tid}/{name}")
+                seen = self._read(self._witness, f"{shown.tgid}/task/{shown.tid}/{name}")
             except OSError as error:
-                shown.raw[name] = absent(error)
+                if error.errno == procfs.COVERED:
+                    self._read_plainly(shown, name)
+                else:
+                    shown.raw[name] = witness.unread(name, error)
                 continue
-            except UnsupportedError:  # mounted over: what it says there is compared with the passes
-                plain = witness.read(shown.tid, shown.tgid, (name,))
-                if isinstance(plain, witness.Shown):
-                    shown.raw |= plain.raw
+            except UnsupportedError:  # not what the kernel renders, where openat2(2) could not tell
+                self._read_plainly(shown, name)
                 continue
             shown.raw[name] = seen.text
             if seen.before.pid:  # else it is another task by now, outside the namespace
                 rendered[name] = seen.before, seen.after
         return rendered
+
+    @staticmethod
+    def _read(hooked: ProcWitness, path: str) -> Witnessed:
+        descriptor = procfs.open_file(path)
+        try:
+            return hooked.read(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _read_plainly(shown: witness.Shown, name: str) -> None:
+        """Something is mounted over it: what it says there is compared with the passes."""
+        plain = witness.read(shown.tid, shown.tgid, (name,))
+        if isinstance(plain, witness.Shown):
+            shown.raw |= plain.raw

@@ -62,13 +62,14 @@ class _Window(NamedTuple):
 class _Open:
     """A comparison that has not come to an end, and what was seen of it so far."""
 
-    __slots__ = ("always", "last", "looks", "suspect", "waited")
+    __slots__ = ("always", "last", "looks", "suspect", "unread", "waited")
 
     def __init__(self) -> None:
         self.looks = 0
         self.waited = 0
         self.suspect: Sight | None = None  # a counter outside its bracket, to be reported unless exec_id moves
         self.last: Sight | None = None
+        self.unread: tuple[int, object] | None = None  # pid and the kernel's value, where the witness could not be read
         self.always = True  # the kernel's value stood still in every look, and the witness showed another one
 
 
@@ -162,7 +163,7 @@ class LiveCheck:
         others = [name for name in FILES if name != "io"]
         shown: dict[int, witness.Shown | int] = {}
         for tid, tgid, _, state in rows:
-            shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & TASK_TRACED else others)
+            shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & TASK_TRACED else others, True)
         known = set(table.column("host_pid"))
         outside = self._parents({row[2] for row in rows} - known - {0})
         views = {tid: view for tid, *_ in rows if tid in seized and (view := registers.view(freezer, tid))}
@@ -271,11 +272,12 @@ class LiveCheck:
             if before is None or after is None:
                 self._close(identity, check)
             elif isinstance(other, Absent):
-                if other == witness.NOT_READ:
-                    self._reopen(identity, check)
+                if other == witness.NOT_READ or (other == witness.UNREADABLE and not frozen):
+                    # perhaps the task had just ended, or another thread was taking over its id
+                    self._reopen(identity, check).unread = (new.state.pid, after) if other == witness.UNREADABLE else None
                     continue
                 self._close(identity, check)
-                if other == witness.WITHHELD:
+                if other in (witness.WITHHELD, witness.UNREADABLE):
                     self._found(identity, check.field, new.state.pid, after, None, Judgement(DISAGREE, other.reason))
             else:
                 sight = Sight(
@@ -322,6 +324,8 @@ class LiveCheck:
     def _conclude(self, identity: Identity, check: Check, one: _Open) -> None:
         """The verdict on what never came to agree."""
         if one.last is None:
+            if one.unread is not None:
+                self._found(identity, check.field, *one.unread, None, Judgement(DISAGREE, witness.UNREADABLE.reason))
             return
         if not one.always:
             judgement = Judgement(EXPLAINED, f"{KEPT_MOVING}: in each of {one.looks} looks")
