@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cptbpf"
 ROOMS = ("kernel", "trace", "proc", "image")
-SHARED = {"cpu", "errors", "fields", "procfs", "rundir", "sched"}  # what every room may import
+SHARED = {"cpu", "errors", "fields", "procfs", "rundir", "sched", "xsave"}  # what every room may import
 # What a warm snapshot has no time for; each is imported where it is needed.
 HEAVY = {
     *("bcc", "click", "construct", "elftools", "ptrace", "rich"),

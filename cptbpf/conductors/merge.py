@@ -17,9 +17,10 @@ from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskExtra, TaskState
 from cptbpf.kernel.symbols import Symbols
 from cptbpf.kernel.tasks import FullTask, RawTask, TaskTable
-from cptbpf.kernel.xstate import fxsave, standard
+from cptbpf.kernel.xstate import standard
 from cptbpf.sched import PF_FREEZER_SKIP, TASK_TRACED, TASK_WAKEKILL
 from cptbpf.trace.registers import UserRegs
+from cptbpf.xsave import EXTENDED, FXSAVE_SIZE, fxsave_of
 
 #: Fields as they were before anybody was disturbed.
 FROM_A = (
@@ -113,11 +114,11 @@ def kernel_registers(task: FullTask) -> Registers:
     regs = UserRegs._make((*values, extra.fsbase, extra.gsbase, extra.ds, extra.es, extra.fsindex, extra.gsindex))
     area = layout()
     if area is None:
-        return Registers(regs, None, fxsave(task.xstate) if len(task.xstate) >= 512 else None)
-    if len(task.xstate) < 576:
+        return Registers(regs, None, fxsave_of(task.xstate) if len(task.xstate) >= FXSAVE_SIZE else None)
+    if len(task.xstate) < EXTENDED:
         return Registers(regs, None, None)
     xsave = standard(task.xstate, extra.pkru, area)
-    return Registers(regs, xsave, fxsave(xsave))
+    return Registers(regs, xsave, fxsave_of(xsave))
 
 
 def register_record(regs: UserRegs, extra: TaskExtra) -> tuple[X86_64Regs | X86Regs, tuple[str, ...]]:

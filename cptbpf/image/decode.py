@@ -22,6 +22,7 @@ from cptbpf.image.model import (
     XstateComponent,
 )
 from cptbpf.image.walk import Found, check_zero, damaged
+from cptbpf.xsave import EXTENDED, FXSAVE_SIZE
 
 #: A PROVENANCE text is at most this long: a reference costs 24 bytes, and must not stand for megabytes.
 MAX_PROVENANCE = 1 << 16
@@ -79,14 +80,14 @@ def _pairs(data: bytes, start: int, end: int) -> dict[str, str]:
 
 def _fxsave(data: bytes, found: Found) -> memoryview:
     start, end = _sized(data, found)
-    if end - start != 512:
+    if end - start != FXSAVE_SIZE:
         damaged(f"an fxsave area of {end - start} bytes", found.offset)
     return memoryview(data)[start:end]
 
 
 def _xsave(data: bytes, found: Found) -> memoryview:
     start, end = _sized(data, found)
-    if end - start < 576:
+    if end - start < EXTENDED:
         damaged(f"an xsave area of {end - start} bytes", found.offset)
     return memoryview(data)[start:end]
 

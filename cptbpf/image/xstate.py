@@ -1,7 +1,6 @@
 """FPU areas for people: the registers inside an fxsave image and a standard-format XSAVE area.
 
-Offsets of the legacy area are those of FXSAVE (Intel SDM, volume 1, 10.5.1); those of every other component come from
-META's table, which holds what CPUID leaf 0xD said on the machine of the image.
+Offsets of the extended components come from META's table, which holds what CPUID leaf 0xD said on the machine of the image.
 """
 
 from collections.abc import Iterable
@@ -9,11 +8,9 @@ from struct import Struct, unpack_from
 from typing import NamedTuple
 
 from cptbpf.image.model import Buffer, XstateComponent
+from cptbpf.xsave import HI16_ZMM, OPMASK, PKRU, SOFTWARE, ST, XMM, YMM, ZMM_HI256, xstate_bv
 
-_LEGACY = Struct("<HHBxHQQII")
-_XSTATE_BV = 512
-_XCR0 = 464
-_YMM_HI, _OPMASK, _ZMM_HI, _HI16_ZMM, _PKRU = 2, 5, 6, 7, 9
+_LEGACY = Struct("<HHBxHQQII")  # CONTROL and MXCSR
 
 
 class Xstate(NamedTuple):
@@ -47,7 +44,8 @@ def _integers(area: Buffer, offset: int, size: int, count: int, stride: int | No
 
 def read_fxsave(area: Buffer) -> Xstate:
     """The registers in the first 512 bytes of an fxsave or xsave area."""
-    return Xstate._make((*_LEGACY.unpack_from(area), _integers(area, 32, 10, 8, 16), _integers(area, 160, 16, 16), *[None] * 6))
+    st, xmm = _integers(area, ST.start, 10, 8, 16), _integers(area, XMM.start, 16, 16)
+    return Xstate._make((*_LEGACY.unpack_from(area), st, xmm, *[None] * 6))
 
 
 def _joined(low: tuple[int, ...], high: tuple[int, ...], bits: int) -> tuple[int, ...]:
@@ -61,16 +59,16 @@ def read_xsave(area: Buffer, components: Iterable[XstateComponent]) -> Xstate:
     """
     where = {part.number: part.offset for part in components if part.offset + part.size <= len(area)}
     state = read_fxsave(area)
-    state = state._replace(xcr0=unpack_from("<Q", area, _XCR0)[0], xstate_bv=unpack_from("<Q", area, _XSTATE_BV)[0])
-    if _OPMASK in where:
-        state = state._replace(opmask=_integers(area, where[_OPMASK], 8, 8))
-    if _PKRU in where:
-        state = state._replace(pkru=_integers(area, where[_PKRU], 4, 1)[0])
-    if _YMM_HI not in where:
+    state = state._replace(xcr0=unpack_from("<Q", area, SOFTWARE.start)[0], xstate_bv=xstate_bv(area))
+    if OPMASK in where:
+        state = state._replace(opmask=_integers(area, where[OPMASK], 8, 8))
+    if PKRU in where:
+        state = state._replace(pkru=_integers(area, where[PKRU], 4, 1)[0])
+    if YMM not in where:
         return state
-    ymm = _joined(state.xmm, _integers(area, where[_YMM_HI], 16, 16), 128)
+    ymm = _joined(state.xmm, _integers(area, where[YMM], 16, 16), 128)
     state = state._replace(ymm=ymm)
-    if _ZMM_HI in where and _HI16_ZMM in where:
-        zmm = _joined(ymm, _integers(area, where[_ZMM_HI], 32, 16), 256)
-        state = state._replace(zmm=zmm + _integers(area, where[_HI16_ZMM], 64, 16))
+    if ZMM_HI256 in where and HI16_ZMM in where:
+        zmm = _joined(ymm, _integers(area, where[ZMM_HI256], 32, 16), 256)
+        state = state._replace(zmm=zmm + _integers(area, where[HI16_ZMM], 64, 16))
     return state

@@ -8,12 +8,9 @@ import struct
 from functools import lru_cache
 
 from cptbpf.cpu import Layout, mxcsr_mask
+from cptbpf.xsave import CONTROL, EXTENDED, FP, HEADER, MXCSR, PKRU, SOFTWARE, SSE, ST, XMM, YMM
 
-_FP, _SSE, _YMM, _PKRU = 1, 2, 4, 9
 _COMPACTED = 1 << 63
-_HEADER, _EXTENDED = 512, 576  # of an XSAVE area: its header, and the first extended component
-_XCR0_AT = 464  # sw_reserved: where ptrace shows the features
-_MXCSR = slice(24, 32)  # with MXCSR_MASK
 _FCW_INIT, _MXCSR_INIT = 0x037F, 0x1F80
 
 
@@ -21,13 +18,13 @@ _FCW_INIT, _MXCSR_INIT = 0x037F, 0x1F80
 def _copies(present: int, compaction: int, area: Layout) -> tuple[tuple[slice, slice], ...]:
     """Which bytes of the kernel's buffer go where, for one pair of xstate_bv and xcomp_bv."""
     copies = []
-    if present & _FP:
-        copies += [(slice(0, 24), slice(0, 24)), (slice(32, 160), slice(32, 160))]
-    if present & (_SSE | _YMM):
-        copies.append((_MXCSR, _MXCSR))
-    if present & _SSE:
-        copies.append((slice(160, 416), slice(160, 416)))
-    at = _EXTENDED
+    if present & 1 << FP:
+        copies += [(CONTROL, CONTROL), (ST, ST)]
+    if present & (1 << SSE | 1 << YMM):
+        copies.append((MXCSR, MXCSR))
+    if present & 1 << SSE:
+        copies.append((XMM, XMM))
+    at = EXTENDED
     for component in area.components:
         start = component.offset
         if compaction & _COMPACTED:
@@ -45,21 +42,16 @@ def standard(raw: bytes | memoryview, pkru: int, area: Layout) -> bytes:
 
     ``pkru`` is ``thread.pkru``, which is where the kernel keeps that register since 5.14; all ones where it does not.
     """
-    present, compaction = struct.unpack_from("=QQ", raw, _HEADER)
+    present, compaction = struct.unpack_from("=QQ", raw, HEADER.start)
     out = bytearray(area.size)
-    struct.pack_into("=H", out, 0, _FCW_INIT)
+    struct.pack_into("=H", out, CONTROL.start, _FCW_INIT)
     # ptrace shows init_fpstate of a component that is not there, which f9dfb5e390fa (5.13) has filled by FXSAVE
-    struct.pack_into("=II", out, 24, _MXCSR_INIT, mxcsr_mask())
+    struct.pack_into("=II", out, MXCSR.start, _MXCSR_INIT, mxcsr_mask())
     for source, target in _copies(present, compaction, area):
         out[target] = raw[source]
-    struct.pack_into("=Q", out, _XCR0_AT, area.features)
-    struct.pack_into("=Q", out, _HEADER, present & area.features)
-    if present >> _PKRU & 1 and pkru != 0xFFFFFFFFFFFFFFFF:
-        offset = next(component.offset for component in area.components if component.number == _PKRU)
+    struct.pack_into("=Q", out, SOFTWARE.start, area.features)
+    struct.pack_into("=Q", out, HEADER.start, present & area.features)
+    if present >> PKRU & 1 and pkru != 0xFFFFFFFFFFFFFFFF:
+        offset = next(component.offset for component in area.components if component.number == PKRU)
         struct.pack_into("=I", out, offset, pkru)
     return bytes(out)
-
-
-def fxsave(area: bytes | memoryview) -> bytes:
-    """The fxsave image, as PTRACE_GETFPREGS shows it, of a standard area or of the kernel's buffer on a CPU without XSAVE."""
-    return bytes(area[:416]) + bytes(96)

@@ -5,7 +5,7 @@ import mmap
 from typing import Final, NamedTuple
 
 from cptbpf.trace.registers import SIZE as REGS_SIZE
-from cptbpf.trace.xstate import FXSAVE_SIZE, HEADER_OFFSET
+from cptbpf.xsave import FXSAVE_SIZE, HEADER
 
 _REGS_ROOM: Final = (REGS_SIZE + 63) & ~63
 
@@ -39,7 +39,7 @@ class Slab:
         self._used = 0
         self.free = count
         # xstate_bv of each slot; indexed in the frozen window, where a slice of bytes each would cost more.
-        self.xstate_bv = memoryview(self._memory).cast("Q")[(_REGS_ROOM + HEADER_OFFSET) // 8 :: self._stride // 8]
+        self.xstate_bv = memoryview(self._memory).cast("Q")[(_REGS_ROOM + HEADER.start) // 8 :: self._stride // 8]
 
     def take(self, tid: int) -> Slot:
         """The next free slot; ``free`` must not be 0."""

@@ -22,6 +22,7 @@ from cptbpf import procfs
 from cptbpf.trace import ptrace, xstate
 from cptbpf.trace.buffers import Slab, Slot
 from cptbpf.trace.thread import run_and_end
+from cptbpf.xsave import fxsave_of
 
 T = TypeVar("T")
 
@@ -279,7 +280,7 @@ class Freezer:
     def fxsave(self, tid: int) -> bytes | None:
         """The fxsave area of a task, 512 bytes as PTRACE_GETFPREGS gives them; None where it was not read."""
         slot = self._read.get(tid)
-        return slot and xstate.fxsave_of(slot.slab.fpu(slot.place))
+        return slot and fxsave_of(slot.slab.fpu(slot.place))
 
 
 def _is_dead(tid: int) -> bool:

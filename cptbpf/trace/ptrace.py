@@ -8,6 +8,8 @@ import ctypes
 import os
 from typing import Final
 
+from cptbpf.xsave import FXSAVE_SIZE
+
 INTERRUPT: Final = 0x4207
 SEIZE: Final = 0x4206
 DETACH: Final = 17
@@ -94,7 +96,7 @@ def thread_area(tid: int, entry: int) -> tuple[int, int, int, int]:
 
 def floating_point(tid: int) -> bytes:
     """PTRACE_GETFPREGS of a stopped task: its 512 bytes of fxsave. Raises OSError."""
-    buffer = ctypes.create_string_buffer(512)
+    buffer = ctypes.create_string_buffer(FXSAVE_SIZE)
     _checked(request(GETFPREGS, tid, 0, ctypes.addressof(buffer)), tid)
     return buffer.raw
 

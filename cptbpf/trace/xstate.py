@@ -1,15 +1,9 @@
-"""How much of the extended state (NT_X86_XSTATE) is worth reading of every task, and the fxsave area in it."""
+"""How much of the extended state (NT_X86_XSTATE) is worth reading of every task."""
 
 from typing import Final, NamedTuple
 
 from cptbpf import cpu
 from cptbpf.cpu import Component
-
-HEADER_OFFSET: Final = 512
-"""Offset of the XSAVE header, whose first word is xstate_bv."""
-FXSAVE_SIZE: Final = 512
-SOFTWARE_BYTES: Final = 416
-"""From here on fxsave has bytes that no instruction defines; the kernel keeps XCR0 at 464 of the xstate."""
 
 _XFD: Final = 1 << 2
 
@@ -50,13 +44,3 @@ def layout() -> Layout:
     """This CPU's layout under this kernel. Raises UnsupportedError as :func:`cptbpf.cpu.layout` does."""
     area = cpu.layout()
     return NONE if area is None else layout_of(area.size, area.user())
-
-
-def xstate_bv(xstate: bytes) -> int:
-    """Which components are not in their initial state, of a whole xstate or its head."""
-    return int.from_bytes(xstate[HEADER_OFFSET : HEADER_OFFSET + 8], "little")
-
-
-def fxsave_of(xstate: bytes) -> bytes:
-    """The fxsave area as PTRACE_GETFPREGS (of a 32-bit task: NT_PRXFPREG) gives it, from NT_X86_XSTATE."""
-    return xstate[:SOFTWARE_BYTES] + bytes(FXSAVE_SIZE - SOFTWARE_BYTES)

@@ -105,10 +105,6 @@ def test_registers_without_xsave(target: Callable[..., Target], monkeypatch: pyt
     assert got.xstate(tid) is None
 
 
-def test_fxsave_has_no_software_bytes() -> None:
-    assert xstate.fxsave_of(b"\xff" * 600) == b"\xff" * 416 + bytes(96)
-
-
 def test_slots_do_not_overlap() -> None:
     for head in (0, 832):
         slab = Slab(3, head)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cptbpf.trace import ptrace, registers, xstate
+from cptbpf.trace import ptrace, registers
+from cptbpf.xsave import xstate_bv
 from tests.harness import Target, until
 from tests.trace.freezing import Frozen, freeze
 
@@ -78,7 +79,7 @@ def test_every_vector_register(target: Callable[..., Target], how: str) -> None:
     assert whole[160:416] == bytes(range(256))
     if said(marked, "ymm"):
         upper = next(component for component in layout.components if component.number == 2)
-        assert xstate.xstate_bv(whole) & 0b111 == 0b111
+        assert xstate_bv(whole) & 0b111 == 0b111
         assert whole[upper.offset : upper.offset + upper.size] == bytes(255 - n for n in range(256))
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from cptbpf.cli.text import escape
 from cptbpf.image.model import Meta, TaskImage
 from cptbpf.image.xstate import Xstate, read_fxsave, read_xsave
-
-_FXSAVE_SIZE, _XSAVE_HEADER_END = 512, 576
+from cptbpf.xsave import EXTENDED, FXSAVE_SIZE
 
 
 def vector_lines(meta: Meta, task: TaskImage) -> Iterator[str]:
@@ -36,9 +35,9 @@ def vector_lines(meta: Meta, task: TaskImage) -> Iterator[str]:
 
 
 def _read(meta: Meta, task: TaskImage) -> Xstate | None:
-    if task.xsave is not None and len(task.xsave) >= _XSAVE_HEADER_END:
+    if task.xsave is not None and len(task.xsave) >= EXTENDED:
         return read_xsave(task.xsave, meta.xstate)
-    if task.fxsave is not None and len(task.fxsave) >= _FXSAVE_SIZE:
+    if task.fxsave is not None and len(task.fxsave) >= FXSAVE_SIZE:
         return read_fxsave(task.fxsave)
     return None
 

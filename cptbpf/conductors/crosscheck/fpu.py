@@ -1,25 +1,10 @@
 """The fxsave area and the extended state of one task from two sides, component by component."""
 
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from cptbpf.rules import AGREE, DISAGREE, EXPLAINED
-
-_SOFTWARE = slice(464, 512)
-_HEADER = slice(512, 576)
-_X87, _SSE = ((0, 24), (32, 160)), ((24, 32), (160, 416))
-_NAMES = {
-    2: "AVX",
-    3: "BNDREGS",
-    4: "BNDCSR",
-    5: "opmask",
-    6: "ZMM_Hi256",
-    7: "Hi16_ZMM",
-    9: "PKRU",
-    17: "XTILECFG",
-    18: "XTILEDATA",
-}
+from cptbpf.xsave import COMPONENTS, CONTROL, FP, HEADER, MXCSR, SOFTWARE, SSE, ST, UNDEFINED, XMM, xstate_bv
 
 
 def compare_fpu(
@@ -34,38 +19,36 @@ def compare_fpu(
     ``components`` are those of the machine that the areas are from: number, offset, size, flags.
     """
     if kfxsave is not None and fxsave is not None:
-        same = kfxsave[: _SOFTWARE.start] == fxsave[: _SOFTWARE.start]
+        same = kfxsave[: SOFTWARE.start] == fxsave[: SOFTWARE.start]
         why = "" if kfxsave == fxsave else ": software bytes"
         verdict = DISAGREE if not same else EXPLAINED if why else AGREE
         yield "fxsave", *_values(kfxsave, fxsave), verdict, "software" + why * same
     if kxsave is not None and xsave is not None:
         for name, pieces in _components(components, kxsave, xsave):
-            ours, theirs = (b"".join(area[start:end] for start, end in pieces) for area in (kxsave, xsave))
+            ours, theirs = (b"".join(area[piece] for piece in pieces) for area in (kxsave, xsave))
             yield "xsave", *_values(ours, theirs), AGREE if ours == theirs else DISAGREE, f"xstate: {name}"
 
 
-def _components(
-    components: Sequence[tuple[int, int, int, int]], *areas: bytes
-) -> Iterator[tuple[str, Iterable[tuple[int, int]]]]:
+def _components(components: Sequence[tuple[int, int, int, int]], *areas: bytes) -> Iterator[tuple[str, Iterable[slice]]]:
     """The parts of two xstates that mean something: header, each component that is not in its initial state, the rest."""
     present = 0
     for area in areas:
-        present |= int(struct.unpack_from("=Q", area, _HEADER.start)[0])
-    yield "header", ((_HEADER.start, _HEADER.stop),)
-    rest: list[tuple[int, int]] = []
+        present |= xstate_bv(area)
+    yield "header", (HEADER,)
+    rest: list[slice] = []
     for number, name, pieces in _places(components):
         if present >> number & 1:
             yield name, pieces
         else:
             rest += pieces
-    yield "components in their initial state", (*rest, (416, 512))
+    yield "components in their initial state", (*rest, UNDEFINED)
 
 
-def _places(components: Sequence[tuple[int, int, int, int]]) -> Iterator[tuple[int, str, tuple[tuple[int, int], ...]]]:
-    yield 0, "x87", _X87
-    yield 1, "SSE", _SSE
+def _places(components: Sequence[tuple[int, int, int, int]]) -> Iterator[tuple[int, str, tuple[slice, ...]]]:
+    yield FP, COMPONENTS[FP], (CONTROL, ST)
+    yield SSE, COMPONENTS[SSE], (MXCSR, XMM)
     for number, offset, size, _ in components:
-        yield number, _NAMES.get(number, f"component {number}"), ((offset, offset + size),)
+        yield number, COMPONENTS.get(number, f"component {number}"), (slice(offset, offset + size),)
 
 
 def _values(ours: bytes, theirs: bytes) -> tuple[str, str]:

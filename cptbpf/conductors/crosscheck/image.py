@@ -9,8 +9,8 @@ from cptbpf.fields import BY_NAME, FIELDS, REGISTERS, group
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.image.model import ABSENT, FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
 from cptbpf.rules import AGREE, DISAGREE, restarted
+from cptbpf.xsave import FXSAVE_SIZE, UNDEFINED, fxsave_of
 
-_SOFTWARE = 416  # from here on fxsave is not the processor's
 _AT = {field.name: index for name in {field.group for field in FIELDS} for index, field in enumerate(group(name))}
 #: What all threads of a process have in common.
 _SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "signal_flags", "sig_shared_pending")
@@ -92,8 +92,8 @@ def _fpu(task: TaskImage, meta: Meta) -> Iterator[Result]:
         yield _judged(task, field, "ptrace", kernel, other, verdict, rule)
     fxsave, xsave = areas["fxsave"], areas["xsave"]
     if fxsave is not None and xsave is not None:
-        same = fxsave == xsave[:_SOFTWARE] + bytes(512 - _SOFTWARE)
-        shown = (fxsave.hex(), xsave[:512].hex()) if not same else ("416 bytes", "416 bytes")
+        same = fxsave == fxsave_of(xsave)
+        shown = (f"{UNDEFINED.start} bytes",) * 2 if same else (fxsave.hex(), xsave[:FXSAVE_SIZE].hex())
         yield _judged(task, "fxsave", "image", *shown, AGREE if same else DISAGREE, "the head of xsave, without software bytes")
 
 

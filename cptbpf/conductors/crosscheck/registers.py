@@ -14,6 +14,7 @@ from cptbpf.rules import Context, Sight, judge
 from cptbpf.trace import ptrace
 from cptbpf.trace import registers as user_registers
 from cptbpf.trace.freezer import Freezer
+from cptbpf.xsave import FXSAVE_SIZE
 
 _GENERAL, _DEBUG = REGISTERS[:27], REGISTERS[27:33]
 _DEBUG_NUMBERS = (0, 1, 2, 3, 6, 7)
@@ -37,7 +38,7 @@ def view(freezer: Freezer, tid: int) -> View | None:
         return View(
             tuple([ptrace.debug_register(tid, number) for number in _DEBUG_NUMBERS]),
             tuple([ptrace.thread_area(tid, entry)[1:] for entry in ptrace.TLS_ENTRIES]),
-            ptrace.regset(tid, ptrace.NT_PRXFPREG, 512) if compat else ptrace.floating_point(tid),
+            ptrace.regset(tid, ptrace.NT_PRXFPREG, FXSAVE_SIZE) if compat else ptrace.floating_point(tid),
         )
     except OSError:
         return None
