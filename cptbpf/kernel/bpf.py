@@ -24,11 +24,14 @@ _LINK_CREATE = 28
 _ENABLE_STATS = 32
 _ITER_CREATE = 33
 
-MAP_TASK_STORAGE = 29  # enum bpf_map_type
+MAP_ARRAY, MAP_RINGBUF, MAP_TASK_STORAGE = 2, 27, 29  # enum bpf_map_type
 
 # enum bpf_prog_type, enum bpf_attach_type
 PROG_KPROBE, PROG_TRACEPOINT, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 5, 17, 26
 TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT, TRACE_ITER = 23, 24, 25, 28
+
+#: A program that does nothing: r0 = 0; exit.
+RETURN_0 = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 
 _SYS_PERF_EVENT_OPEN = 298
 _PERF_FLAG_FD_CLOEXEC = 8
@@ -239,6 +242,17 @@ def raw_tracepoint_open(prog: int, name: str = "") -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", at, prog))
 
 
+def perf_event_open(attr: bytes) -> int:
+    """An event of cpu 0, whichever task is on it, by its struct perf_event_attr. Raises OSError."""
+    attr_at, _attr = _address(attr)
+    words = [ctypes.c_long(word) for word in (_SYS_PERF_EVENT_OPEN, attr_at, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)]
+    event: int = _syscall(*words)
+    if event < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return event
+
+
 def kprobe_open(prog: int, function: str, on_return: bool) -> int:
     """Attaches to the entry to a kernel function, or to its return; closing the descriptor detaches.
 
@@ -252,12 +266,7 @@ def kprobe_open(prog: int, function: str, on_return: bool) -> int:
     name_at, _name = _address(function.encode() + b"\0")
     # struct perf_event_attr: type, size, config (bit 0: retprobe), …, kprobe_func at config1, probe_offset at config2
     attr = struct.pack("=IIQQQQQIIQQ48x", pmu, 112, int(on_return), 0, 0, 0, 0, 0, 0, name_at, 0)
-    attr_at, _attr = _address(attr)
-    words = [ctypes.c_long(word) for word in (_SYS_PERF_EVENT_OPEN, attr_at, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)]
-    event: int = _syscall(*words)
-    if event < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    event = perf_event_open(attr)
     try:
         fcntl.ioctl(event, _PERF_EVENT_IOC_SET_BPF, prog)
         fcntl.ioctl(event, _PERF_EVENT_IOC_ENABLE, 0)

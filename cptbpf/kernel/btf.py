@@ -72,17 +72,22 @@ class Member(NamedTuple):
     type: int
 
 
+def load_libbpf() -> ctypes.CDLL:
+    """The library. Raises UnsupportedError where it is not installed."""
+    try:
+        return ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError:
+        raise UnsupportedError("libbpf.so.1 is not installed", "install Debian's package libbpf1") from None
+
+
 class Btf:
     """The BTF of the running kernel.
 
-    Raises UnsupportedError where the kernel carries none.
+    Raises UnsupportedError where the kernel carries none, or libbpf is not installed.
     """
 
     def __init__(self) -> None:
-        try:
-            lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        except OSError:
-            raise UnsupportedError("libbpf.so.1 is not installed", "install Debian's package libbpf1") from None
+        lib = load_libbpf()
         lib.btf__load_vmlinux_btf.restype = ctypes.c_void_p
         lib.btf__free.argtypes = [ctypes.c_void_p]
         lib.btf__type_by_id.restype = ctypes.c_void_p

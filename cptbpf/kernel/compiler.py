@@ -16,7 +16,8 @@ from cptbpf.kernel.btf import VMLINUX, Btf
 from cptbpf.kernel.objects import MapObject, Objects, extract
 
 _PREFACE = "#include <linux/types.h>\n#include <vmlinux.h>\n"
-_NO_BCC = "install Debian's package python3-bpfcc (the package named bcc on PyPI is something else)"
+#: What to do where BCC is missing, or another module has its name.
+BCC_REMEDY = "install Debian's package python3-bpfcc; the package named bcc on PyPI is something else: uninstall it"
 
 
 def build(name: str, variant: sources.Variant) -> Objects:
@@ -40,9 +41,9 @@ def _compile(tree: str, source: str, defines: tuple[str, ...]) -> tuple[Any, Any
     try:
         import bcc
     except ImportError:
-        raise UnsupportedError("python3-bpfcc is not installed: there is no module bcc", _NO_BCC) from None
+        raise UnsupportedError("python3-bpfcc is not installed: there is no module bcc", BCC_REMEDY) from None
     if not hasattr(bcc, "BPF"):
-        raise UnsupportedError(f"the module bcc of {bcc.__file__} is not BCC", _NO_BCC)
+        raise UnsupportedError(f"the module bcc of {bcc.__file__} is not BCC", BCC_REMEDY)
     flags = [f"-I{tree}/include", "-Wno-everything", *(f"-D{define}" for define in defines)]
     try:
         module = bcc.BPF(text=_PREFACE + source, cflags=flags)

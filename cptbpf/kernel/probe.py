@@ -12,14 +12,10 @@ from contextlib import contextmanager
 from cptbpf import rundir
 from cptbpf.errors import PrivilegeError, UnsupportedError
 from cptbpf.kernel import bpf, pins, sources
-from cptbpf.kernel.btf import VMLINUX, Btf, Kind
+from cptbpf.kernel.btf import VMLINUX, Btf, Kind, load_libbpf
 
-_RETURN_0 = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
-_MAP_ARRAY, _MAP_RINGBUF = 2, 27  # enum bpf_map_type
 _NO_PREALLOC = 1  # BPF_F_NO_PREALLOC
 _FUNCTION = "do_exit"  # in every kernel, and seldom called
-_SYS_PERF_EVENT_OPEN = 298
-_BCC_REMEDY = "install Debian's package python3-bpfcc; the package named bcc on PyPI is something else: uninstall it"
 _KALLSYMS_HEAD = 1 << 16  # bytes: a per-cpu variable's address may be 0, a thousand symbols' are not
 
 
@@ -38,6 +34,8 @@ def bcc() -> str:
     import subprocess
     import sys
 
+    from cptbpf.kernel.compiler import BCC_REMEDY
+
     script = "import bcc; bcc.BPF; from bcc import libbcc; print(getattr(bcc, '__version__', ''), bcc.__file__)"
     # -P: a file of the working directory must not be imported in its place
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, errors="replace", check=False)
@@ -45,8 +43,8 @@ def bcc() -> str:
         return done.stdout.strip()
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if "has no attribute 'BPF'" in last or "cannot import name 'libbcc'" in last:
-        raise UnsupportedError("the module bcc that python finds is not BCC", _BCC_REMEDY)
-    raise UnsupportedError(f"python cannot import bcc: {last}", _BCC_REMEDY)
+        raise UnsupportedError("the module bcc that python finds is not BCC", BCC_REMEDY)
+    raise UnsupportedError(f"python cannot import bcc: {last}", BCC_REMEDY)
 
 
 def btf() -> str:
@@ -57,19 +55,14 @@ def btf() -> str:
 
 def libbpf() -> str:
     """libbpf is installed. Raises UnsupportedError."""
-    import ctypes
-
-    try:
-        library = ctypes.CDLL("libbpf.so.1")
-    except OSError:
-        raise UnsupportedError("libbpf.so.1 is not installed", "install Debian's package libbpf1") from None
+    library = load_libbpf()
     return f"{library.libbpf_major_version()}.{library.libbpf_minor_version()}"
 
 
 def syscall() -> str:
     """bpf(2) makes a map and loads a program. Raises OSError, PrivilegeError."""
-    made = bpf.map_create("probe", _MAP_ARRAY, 4, 8, 1, 0)
-    with _held(made), _held(bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, _RETURN_0, "probe")):
+    made = bpf.map_create("probe", bpf.MAP_ARRAY, 4, 8, 1, 0)
+    with _held(made), _held(bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, bpf.RETURN_0, "probe")):
         return "makes maps, loads programs"
 
 
@@ -95,7 +88,7 @@ def iter_task() -> str:
 
 def _tracing(attach_type: int, target: str, kind: Kind) -> str:
     number = Btf().attach_id(target, kind)
-    loaded = bpf.prog_load(bpf.PROG_TRACING, _RETURN_0, "probe", attach_type, number)
+    loaded = bpf.prog_load(bpf.PROG_TRACING, bpf.RETURN_0, "probe", attach_type, number)
     with _held(loaded), _held(bpf.raw_tracepoint_open(loaded)):
         return "attaches"
 
@@ -116,7 +109,7 @@ def fentry() -> str:
 
 def kprobe() -> str:
     """A program attaches to the entry of a function by a kprobe. Raises OSError, PrivilegeError, UnsupportedError."""
-    loaded = bpf.prog_load(bpf.PROG_KPROBE, _RETURN_0, "probe")
+    loaded = bpf.prog_load(bpf.PROG_KPROBE, bpf.RETURN_0, "probe")
     with _held(loaded):
         try:
             attached = bpf.kprobe_open(loaded, _FUNCTION, False)
@@ -128,14 +121,14 @@ def kprobe() -> str:
 
 def raw_tracepoint() -> str:
     """A program attaches to sched_switch without types. Raises OSError, PrivilegeError."""
-    loaded = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, _RETURN_0, "probe")
+    loaded = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, bpf.RETURN_0, "probe")
     with _held(loaded), _held(bpf.raw_tracepoint_open(loaded, "sched_switch")):
         return "attaches"
 
 
 def ring_buffer() -> str:
     """The kernel has BPF ring buffers. Raises OSError, PrivilegeError."""
-    with _held(bpf.map_create("probe", _MAP_RINGBUF, 0, 0, os.sysconf("SC_PAGESIZE"), 0)):
+    with _held(bpf.map_create("probe", bpf.MAP_RINGBUF, 0, 0, os.sysconf("SC_PAGESIZE"), 0)):
         return "can be made"
 
 
@@ -195,15 +188,8 @@ def _has(kernel: Btf, place: str) -> bool:
 
 def perf_event() -> str:
     """A software event of a whole cpu can be opened. Raises OSError."""
-    import ctypes
-
-    attr = ctypes.create_string_buffer(struct.pack("=IIQQ", 1, 112, 0, 1_000_000) + bytes(88))  # PERF_COUNT_SW_CPU_CLOCK
-    libc = ctypes.CDLL(None, use_errno=True)
-    words = (_SYS_PERF_EVENT_OPEN, ctypes.addressof(attr), -1, 0, -1, 8)
-    descriptor = int(libc.syscall(*map(ctypes.c_long, words)))
-    if descriptor < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    with _held(descriptor):
+    attr = struct.pack("=IIQQ", 1, 112, 0, 1_000_000) + bytes(88)  # PERF_COUNT_SW_CPU_CLOCK
+    with _held(bpf.perf_event_open(attr)):
         return "open"
 
 

@@ -13,8 +13,6 @@ from cptbpf import errors, rundir
 from cptbpf.errors import PrivilegeError, UnsupportedError
 from cptbpf.kernel import bpf, pins, sources
 
-_MAP_ARRAY = 2  # enum bpf_map_type
-
 
 class Loaded(NamedTuple):
     """A private set: the variant that the kernel took, why it refused the ones before, and descriptors by name."""
@@ -144,7 +142,7 @@ def _from_worker(name: str, variant: sources.Variant) -> bytes:
     from cptbpf.kernel.loader import unlimited_memlock
 
     with unlimited_memlock():  # who may not, is told so before seconds are spent on compiling
-        os.close(bpf.map_create("probe", _MAP_ARRAY, 4, 8, 1, 0))
+        os.close(bpf.map_create("probe", bpf.MAP_ARRAY, 4, 8, 1, 0))
     # -P: a file of the working directory must not be imported in place of a module
     command = [sys.executable, "-P", "-m", "cptbpf.kernel.worker", name, variant.name]
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -163,9 +163,6 @@ class Cost(NamedTuple):
     ns: int
 
 
-_NOTHING = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
-
-
 class CostWindow:
     """A measurement: statistics are on, for the whole machine, from its making to :meth:`finish`. Keep it short, it costs.
 
@@ -179,7 +176,7 @@ class CostWindow:
                 self._programs[name] = bpf.link_program(link)
                 stack.callback(os.close, self._programs[name])
             with unlimited_memlock():
-                nothing = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, _NOTHING, "nothing")
+                nothing = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, bpf.RETURN_0, "nothing")
             stack.callback(os.close, nothing)
             stack.callback(os.close, bpf.raw_tracepoint_open(nothing, "sched_switch"))
             stack.callback(os.close, bpf.enable_stats())
