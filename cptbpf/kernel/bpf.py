@@ -256,7 +256,7 @@ def perf_event_open(attr: bytes) -> int:
 def kprobe_open(prog: int, function: str, on_return: bool) -> int:
     """Attaches to the entry to a kernel function, or to its return; closing the descriptor detaches.
 
-    Raises UnsupportedError where the kernel has no kprobes, OSError where it does not let this one be.
+    Raises UnsupportedError where the kernel has no kprobes or no such function, OSError where it does not let this one be.
     """
     try:
         with open(f"{_KPROBE_PMU}/type", encoding="ascii") as stream:
@@ -266,7 +266,10 @@ def kprobe_open(prog: int, function: str, on_return: bool) -> int:
     name_at, _name = _address(function.encode() + b"\0")
     # struct perf_event_attr: type, size, config (bit 0: retprobe), …, kprobe_func at config1, probe_offset at config2
     attr = struct.pack("=IIQQQQQIIQQ48x", pmu, 112, int(on_return), 0, 0, 0, 0, 0, 0, name_at, 0)
-    event = perf_event_open(attr)
+    try:
+        event = perf_event_open(attr)
+    except FileNotFoundError:  # register_kprobe (kernel/kprobes.c) found no such symbol
+        raise UnsupportedError(f"the kernel has no {function}") from None
     try:
         fcntl.ioctl(event, _PERF_EVENT_IOC_SET_BPF, prog)
         fcntl.ioctl(event, _PERF_EVENT_IOC_ENABLE, 0)

@@ -110,13 +110,8 @@ def fentry() -> str:
 def kprobe() -> str:
     """A program attaches to the entry of a function by a kprobe. Raises OSError, PrivilegeError, UnsupportedError."""
     loaded = bpf.prog_load(bpf.PROG_KPROBE, bpf.RETURN_0, "probe")
-    with _held(loaded):
-        try:
-            attached = bpf.kprobe_open(loaded, _FUNCTION, False)
-        except FileNotFoundError:
-            raise UnsupportedError("the kernel has none (CONFIG_KPROBE_EVENTS)") from None
-        with _held(attached):
-            return "attaches"
+    with _held(loaded), _held(bpf.kprobe_open(loaded, _FUNCTION, False)):
+        return "attaches"
 
 
 def raw_tracepoint() -> str:
