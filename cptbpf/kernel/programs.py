@@ -53,14 +53,17 @@ def open_private(name: str, sizes: Mapping[str, int] | None = None, only: str = 
     ``sizes``
         How many elements (bytes, of a ring buffer) a map is to have, by its name, where not as many as its source says.
 
-    Raises UnsupportedError with every refusal where it takes none of several, else the one refusal as it is.
+    Raises UnsupportedError with every refusal where it takes none of several, else the one refusal as it is; UnsupportedError
+    where the set has no variant of that name.
     """
     from cptbpf.kernel import loader
 
     refused: list[tuple[str, str]] = []
     uncompiled: list[tuple[sources.Variant, str]] = []
-    last: errors.CptbpfError = UnsupportedError(f"the set {name} has no program")
-    for variant in sources.SETS[name].variants:
+    variants = sources.SETS[name].variants
+    known = ", ".join(variant.name for variant in variants)
+    last: errors.CptbpfError = UnsupportedError(f"the set {name} has no variant {only}: it has {known}")
+    for variant in variants:
         if only not in ("", variant.name):
             continue
         try:
