@@ -110,6 +110,19 @@ static __always_inline void read_seccomp(struct task_struct *task, struct task_r
 #endif
 }
 
+/*
+ * CONFIG_VIRT_CPU_ACCOUNTING_GEN, where nohz_full= is in use: what a running task has used since it last entered or left the
+ * kernel is in task->vtime, and task_cputime() adds it. 0 is VTIME_INACTIVE: off the cpu all is counted.
+ */
+static __always_inline u32 task_vtime(struct task_struct *task)
+{
+#ifdef HAVE_vtime_state
+	return READ(task->vtime.state) ? TASK_VTIME : 0;
+#else
+	return 0;
+#endif
+}
+
 static __always_inline void read_accounting(struct task_struct *task, struct task_record *record)
 {
 #ifdef HAVE_sched_info_run_delay /* CONFIG_SCHED_INFO */

@@ -47,7 +47,7 @@ struct cred_change {
 struct cred_options {
 	u32 root;		/* id in the reader's namespace of the process whose tree is watched; 0: all of the namespace */
 	u32 pad;
-	u64 dropped;		/* changes that found no room */
+	u64 dropped;		/* changes that found no room, or of which could not be told whether they belong to the tree */
 	u64 replaced;		/* where switches are followed: replaced by equal ones within a turn, and not by an execve */
 };
 

@@ -73,13 +73,20 @@ static __always_inline void read_values(struct cred *cred, struct cred_values *v
 /* Whether the task is below options.root, which is the whole of the namespace where that is 0. */
 static __always_inline bool in_tree(struct cred_watch *watch, struct task_struct *task)
 {
+	struct task_struct *parent;
+
 	if (!watch->options.root)
 		return true;
 	for (int i = 0; i < MAX_DEPTH && task; i++) {
 		if (own_nr(&watch->asked, READ(task->group_leader)) == watch->options.root)
 			return true;
-		task = READ(task->real_parent);
+		parent = READ(task->real_parent);
+		if (parent == task)	/* the machine's first process */
+			return false;
+		task = parent;
 	}
+	if (task)	/* too deep to tell */
+		__sync_fetch_and_add(&watch->options.dropped, 1);
 	return false;
 }
 

@@ -153,6 +153,7 @@ static __always_inline void read_times(struct task_struct *task, struct task_rec
 	record->utime = READ(task->utime);
 	record->stime = READ(task->stime);
 	record->gtime = READ(task->gtime);
+	record->valid |= task_vtime(task);
 	record->prev_utime = READ(task->prev_cputime.utime);
 	record->prev_stime = READ(task->prev_cputime.stime);
 	record->start_time = READ(task->start_time);

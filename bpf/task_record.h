@@ -21,12 +21,14 @@
 #define TASK_HAS_MM (1 << 8)		/* not of a dead task, not of a kernel thread */
 #define TASK_HAS_CGROUP (1 << 9)	/* CONFIG_CGROUPS */
 #define TASK_HAS_SECCOMP_COUNT (1 << 10) /* seccomp.filter_count */
+/* Not all of its times have been counted: it is on a cpu whose tick is off. utime, stime and gtime hold the rest. */
+#define TASK_VTIME (1 << 11)
 
 #define TASK_COMM_LEN 16
 
 struct task_record {
 	u32 size;		/* sizeof(struct task_record) */
-	u32 valid;		/* TASK_HAS_* */
+	u32 valid;		/* TASK_HAS_*, TASK_VTIME */
 
 	/* ids in the asked namespace */
 	u32 pid;

@@ -68,7 +68,7 @@ RULES: dict[str, str] = {
     "nice": "the witness shows the nice value: the priority less 120",
     "count": "the witness shows the list that the kernel counts",
     "weight": "the witness shows the mask whose bits the kernel counts",
-    "file": "the witness is stat(2) of the executable: overlayfs, btrfs and their like give files other numbers than the kernel's inode has",
+    "file": "the witness is the open executable (fdinfo, mountinfo); before 5.14 stat(2), which overlayfs gives other numbers, and btrfs another device",
     "syscall": "within a system call the kernel keeps -ENOSYS until the task stops, and -ERESTART* from then on",
     "software": "bytes 464-511 of fxsave are the software's: not compared",
     "xstate": "each component that xstate_bv marks, in the standard format",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, RULES, Field
-from cptbpf.kernel.record import TaskState
+from cptbpf.kernel.record import TASK_VTIME, TaskState
 from cptbpf.rules import AGREE, DISAGREE, EXPLAINED, JUDGES, MOVED, Context, IdMap, Sight, judge
 from cptbpf.rules.cputime import Times, adjusted, bounds, times
 from cptbpf.rules.page import render
@@ -87,6 +87,7 @@ STILL: list[tuple[str, Any, list[Any], list[Any], list[Any], dict[str, Any]]] = 
     ),
     ("comm", b"fifteen-letters\0", [b"fifteen-letters"], [b"fifteen-letters-long"], [b"fifteen-letter"], {"pf_flags": 1 << 21}),
     ("comm", b"kworker/u8:1\0\0\0\0", [], [], [b"kworker/u8:1-events"], {}),
+    ("comm", b"rcu_gp\0", [b"rcu_gp"], [], [b"rcu_gp-anything", b"rcu_gpx"], {"pf_flags": 1 << 21}),
     ("gtime", 3 * TICK, [3], [], [2, 4], {}),
     ("gtime", 3 * TICK + 1, [], [3], [2, 4], {}),
     ("real_start_time", 5 * TICK, [5], [], [4, 6], {}),
@@ -97,10 +98,13 @@ STILL: list[tuple[str, Any, list[Any], list[Any], list[Any], dict[str, Any]]] = 
     ("static_prio", 139, [19], [], [20, 139], {}),
     ("ngroups", 2, [(1, 2)], [], [(), (1,), (1, 2, 3)], {}),
     ("groups", (3001, 3002), [(3001, 3002)], [], [(3001,), (3001, 3003), (3002, 3001), ()], {}),
-    ("pids", (900, 31, 1), [(900, 31, 1), (31, 1)], [], [(900, 31), (900, 32, 1), (900, 31, 2)], {}),
+    ("pids", (900, 31, 1), [(900, 31, 1)], [], [(31, 1), (1,), (900, 31), (900, 32, 1), (900, 31, 2), ()], {}),
     ("nr_cpus_allowed", 2, [0b11, 0b101], [], [0b1, 0b111], {}),
     ("exe_ino", 12, [12], [], [13], {"file_system": "ext4"}),
     ("exe_ino", 12, [12], [13], [], {"file_system": "overlay"}),
+    ("exe_ino", 12, [12], [], [13], {"file_system": "btrfs"}),
+    ("exe_dev", 12, [12], [13], [], {"file_system": "btrfs"}),
+    ("exe_dev", 12, [12], [], [13], {"file_system": "ext4"}),
     ("rax", -38 & (1 << 64) - 1, [-38 & (1 << 64) - 1], [], [-512 & (1 << 64) - 1], {"steady": True}),
     ("rax", -38 & (1 << 64) - 1, [], [-512 & (1 << 64) - 1, -516 & (1 << 64) - 1], [0, -4 & (1 << 64) - 1], {}),
     ("rax", -37 & (1 << 64) - 1, [], [], [-512 & (1 << 64) - 1], {}),
@@ -131,7 +135,7 @@ MOVING: list[tuple[str, Any, Any, list[Any], list[Any], list[Any]]] = [
     ("pid", 5, 6, [5, 6], [4, 7], []),
     ("state", 0, 1, ["R", "S"], ["D"], []),
     ("sig_pending", 0b001, 0b101, [0b001, 0b101], [0b011, 0b000, 0b100], []),
-    ("cap_effective", 0b01, 0b10, [0b01, 0b10, 0b00, 0b11], [0b100], []),
+    ("cap_effective", 0b01, 0b10, [0b01, 0b10], [0b00, 0b11, 0b100], []),
     ("comm", b"a\0", b"bc\0", [b"a", b"bc"], [b"ac"], []),
     ("gtime", TICK, 3 * TICK, [1, 2, 3], [], [0, 4]),
     ("prev_stime", TICK, 3 * TICK - 1, [], [], [0, 3]),
@@ -161,6 +165,24 @@ def test_ids_are_mapped_as_a_user_namespace_shows_them() -> None:
     assert see("egid", 300001, 65534, context=context) == DISAGREE
     assert see("groups", (200001, 300000), (1, 50), context=context) == EXPLAINED
     assert see("groups", (200001, 300000), (1, 51), context=context) == DISAGREE
+
+
+def test_ids_are_shown_from_the_level_of_proc_inwards() -> None:
+    context = CONTEXT._replace(own_level=1)
+    assert see("pids", (900, 31, 1), (31, 1), context=context) == AGREE
+    assert see("pids", (900, 31, 1), (900, 31, 1), context=context) == DISAGREE
+    assert see("pids", (900, 31, 1), (1,), context=context) == DISAGREE
+
+
+def test_times_that_the_kernel_has_not_counted_yet_can_be_told_from_nothing() -> None:
+    """On a cpu without a tick /proc adds what the task used since it last entered the kernel; off the cpu there is nothing."""
+    spinning = {"utime": 10 * TICK, "stime": 30 * TICK, "sum_exec_runtime": 1040 * TICK}
+    assert see("utime", 10 * TICK, 1010, valid=TASK_VTIME, **spinning) == MOVED
+    assert see("stime", 30 * TICK, 29, valid=TASK_VTIME, **spinning) == MOVED
+    assert see("gtime", 3 * TICK, 4, valid=TASK_VTIME) == MOVED
+    assert see("gtime", 3 * TICK, 4, valid=TASK_VTIME, steady=True) == DISAGREE
+    assert see("utime", 10 * TICK, 1010, **spinning) == DISAGREE
+    assert see("gtime", 3 * TICK, 4) == DISAGREE
 
 
 def test_the_start_is_shifted_by_the_offset_of_the_time_namespace() -> None:

@@ -104,8 +104,8 @@ class CredWatch:
         self._watched = descriptors["watched"]
         self.hook = self._loaded.variant.partition("-")[0]
         self.refused = self._loaded.refused
-        # a kprobe's descriptor is that of a perf event; its program is not interrupted by a task
         self._links = [at for name, at in descriptors.items() if name.startswith("on_") and self.hook != "kprobe"]
+        self._programs = [at for name, at in descriptors.items() if name.startswith("program ")]
         try:
             self._ring = RingBuffer(descriptors["changes"])
             bpf.map_update(self._watched, _ZERO, _WATCH.pack(reader.request(), root, 0, 0))
@@ -129,8 +129,10 @@ class CredWatch:
     @property
     def dropped(self) -> int:
         """Changes that found no room in the buffer so far, and those that the programs may have missed of all the machine's:
-        one is not run while it is at work on that cpu already, for a task that lost the cpu in the midst of it."""
-        return self._counted(2) + sum(map(bpf.misses, self._links))
+        one is not run while it (a kprobe: any of a kprobe, or bpf(2) on a map) is at work on that cpu already, for a task that
+        lost the cpu in the midst of it. Not every kernel counts them."""
+        missed = sum(bpf.program_stats(program).misses for program in self._programs)
+        return self._counted(2) + missed + sum(map(bpf.misses, self._links))
 
     @property
     def replaced(self) -> int:

@@ -47,7 +47,10 @@ def _load_all(objects: Objects, variant: Variant, attach: bool) -> dict[str, int
                 loaded = descriptors[program.name] = _load(btf, program, instructions)
                 if attach:
                     descriptors[program.name] = _attach(program, loaded)
-                    os.close(loaded)
+                    if program.kind in ("kprobe", "kretprobe"):
+                        descriptors[f"program {program.name}"] = loaded  # no way leads to it from a perf event
+                    else:
+                        os.close(loaded)
     except BaseException:
         for descriptor in descriptors.values():
             with contextlib.suppress(OSError):

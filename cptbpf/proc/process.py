@@ -15,6 +15,9 @@ CMDLINE_MAX = 65536  # bytes that are kept: a whole namespace may have long ones
 # File systems that wait for somebody else, perhaps for the very task that we look at.
 
 
+_NO_MOUNT = "the executable's file system is not known"
+
+
 class Process:
     """A process of /proc, to be used in a ``with`` statement. Its methods return Absent where it has vanished."""
 
@@ -65,12 +68,11 @@ class Process:
         ``dev`` is the device that it is on (major << 20 | minor), where that is known.
         """
         try:
-            os.close(procfs.open_file("exe", os.O_PATH | os.O_NOFOLLOW, self._directory()))  # nothing is mounted over the link
-            where = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory())  # asks nothing of its file system
+            where = self._open_exe_path()
             try:
                 kind = self.file_system(where, dev)
                 if kind is None:
-                    return Absent("the executable's file system is not known")
+                    return Absent(_NO_MOUNT)
                 if kind.startswith(namespaces.MAY_HANG):
                     return Absent(f"not read: the executable is on {kind.decode('ascii', 'replace')}, which might never answer")
                 return os.open(f"/proc/self/fd/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -81,13 +83,37 @@ class Process:
         except OSError as error:
             return absent(error)
 
+    def exe_numbers(self) -> tuple[int, int] | Absent:
+        """Inode number and device (major << 20 | minor) of the executable's inode, without asking its file system.
+
+        Not before 5.14, 3845f256a8b5 ("procfs/dmabuf: add inode number to /proc/*/fdinfo").
+        """
+        try:
+            descriptor = self._open_exe_path()
+            try:
+                info = _fdinfo(descriptor)
+            finally:
+                os.close(descriptor)
+            mounts = [line.split() for line in self._mounts().split(b"\n") if line]
+        except OSError as error:
+            return absent(error)
+        devices = [line[2].split(b":") for line in mounts if line[0] == info[b"mnt_id"]]
+        if b"ino" not in info or not devices:
+            return Absent("this kernel does not show the inode of an open file" if devices else _NO_MOUNT)
+        major, minor = map(int, devices[0])
+        return int(info[b"ino"]), major << 20 | minor
+
+    def _open_exe_path(self) -> int:
+        """A descriptor of the executable that asks nothing of its file system. Raises OSError."""
+        os.close(procfs.open_file("exe", os.O_PATH | os.O_NOFOLLOW, self._directory()))  # nothing is mounted over the link
+        return os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory())
+
     def file_system(self, fd: int, dev: int = 0) -> bytes | None:
         """Type of the file system that ``fd`` is on, without asking that file system.
 
         The mount may be of the namespace that the process was in before: then any mount of the device ``dev`` tells.
         """
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as stream:
-            mount = stream.read().partition(b"mnt_id:")[2].split(None, 1)[0]
+        mount = _fdinfo(fd)[b"mnt_id"]
         mounts = [line.partition(b" - ") for line in self._mounts().split(b"\n") if line]
         device = b"%d:%d" % (dev >> 20, dev & 0xFFFFF)
         found = [rest for head, _, rest in mounts if head.startswith(mount + b" ")]
@@ -108,6 +134,11 @@ class Process:
             return procfs.read_file(name, self._directory(), limit)
         except OSError as error:
             return absent(error)
+
+
+def _fdinfo(descriptor: int) -> dict[bytes, bytes]:
+    with open(f"/proc/self/fdinfo/{descriptor}", "rb") as stream:
+        return {key: value.strip() for key, _, value in (line.partition(b":") for line in stream)}
 
 
 def cgroup_path(text: bytes) -> bytes | Absent:

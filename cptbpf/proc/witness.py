@@ -108,9 +108,9 @@ class Shown:
         return numbers if key == "Groups" else numbers[0]
 
     def file_system(self) -> str:
-        """Type of the file system that the executable is on, "" where that is not known."""
+        """Type of the file system that the executable is on, where its numbers are those of stat(2); else ""."""
         text = self.raw.get("exe")
-        return text.split()[2].decode("ascii", "replace") if isinstance(text, bytes) else ""
+        return b"".join(text.split()[2:]).decode("ascii", "replace") if isinstance(text, bytes) else ""
 
     @staticmethod
     def _io(text: bytes) -> dict[bytes, bytes]:
@@ -230,8 +230,14 @@ def _read_cover(directory: int, name: str) -> bytes:
 
 
 def _executable(pid: int) -> bytes | Absent:
-    """Inode number, device (major << 20 | minor) and file system, as text. Not for the frozen window: it may be slow."""
+    """Inode number and device (major << 20 | minor), as text; where only stat(2) tells them, the file system as well.
+
+    Not for the frozen window: it may be slow.
+    """
     with Process(pid) as process:
+        numbers = process.exe_numbers()
+        if not isinstance(numbers, Absent):
+            return b"%d %d" % numbers
         descriptor = process.open_exe()
         if isinstance(descriptor, Absent):
             return descriptor

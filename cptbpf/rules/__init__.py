@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cptbpf.fields import Field
 from cptbpf.image.flags import encode_task_flags
-from cptbpf.kernel.record import TASK_COMM_LEN, TaskState
+from cptbpf.kernel.record import TASK_COMM_LEN, TASK_VTIME, TaskState
 from cptbpf.rules.cputime import bounds, rising, times
 from cptbpf.sched import PF_KTHREAD, PF_WQ_WORKER, state_letter
 
@@ -21,7 +21,8 @@ NSEC_PER_SEC = 1_000_000_000
 _ENOSYS = -38 & (1 << 64) - 1
 _ERESTART = {-number & (1 << 64) - 1: -number for number in (512, 513, 514, 516)}
 _SIGNAL_GROUP = 0x1 | 0x4  # SIGNAL_STOP_STOPPED | SIGNAL_GROUP_EXIT
-_OWN_NUMBERS = {"overlay", "btrfs", "bcachefs", "aufs", "fuse.fuse-overlayfs"}
+#: File systems that give stat(2) another device than the inode is on, and those that give it other inode numbers as well.
+_OWN_NUMBERS = {"exe_dev": {"overlay", "aufs", "btrfs", "bcachefs"}, "exe_ino": {"overlay", "aufs"}}
 
 
 class IdMap(NamedTuple):
@@ -44,7 +45,8 @@ class Context(NamedTuple):
 
     ``user_hz`` are the ticks per second of /proc. ``boottime_offset`` is what cptbpf's time namespace adds, in ns. ``uid_map``
     and ``gid_map`` are those of cptbpf's user namespace. ``groups`` and ``pids`` give, for a thread id of cptbpf's own pid
-    namespace, its thread group there and its id in the asked namespace (0: not in it).
+    namespace, its thread group there and its id in the asked namespace (0: not in it). ``own_level`` is the level of that own
+    namespace.
     """
 
     user_hz: int
@@ -53,6 +55,7 @@ class Context(NamedTuple):
     gid_map: IdMap
     groups: Mapping[int, int]
     pids: Mapping[int, int]
+    own_level: int = 0
 
     @property
     def tick(self) -> int:
@@ -64,7 +67,7 @@ class Sight(NamedTuple):
     """One field of one task: the kernel's value before and after, what a witness showed in between, the records around them.
 
     ``steady``: the task did not run in between, so that both values are of the same instant. ``file_system`` is that of the
-    executable, ``spec`` that of the witness.
+    executable where stat(2) alone tells of it, else ""; ``spec`` is that of the witness.
     """
 
     field: Field
@@ -124,8 +127,6 @@ def _exact(sight: Sight) -> Judgement:
         shown &= 0xFFFFFFFF  # an exit_signal of -1
     if shown in (before, after):
         return _judged(sight, "")
-    if sight.field.hex and not shown & ~(before | after) and not before & after & ~shown:
-        return _judged(sight, "")  # of a mask, only bits that moved
     return _differs(sight, before == after)
 
 
@@ -135,10 +136,17 @@ def _bracket(sight: Sight) -> Judgement:
     return _differs(sight, sight.before <= sight.after)
 
 
+def _uncounted(sight: Sight) -> bool:
+    """Whether /proc adds to the task's times what nobody has counted yet: the task is on a cpu without a tick (nohz_full=)."""
+    return not sight.steady and bool((sight.old.valid | sight.new.valid) & TASK_VTIME)
+
+
 def _ticks(sight: Sight) -> Judgement:
     tick = sight.context.tick
     if sight.before // tick <= sight.shown <= sight.after // tick:
         return _judged(sight, "tick rounding" if sight.after % tick else "")
+    if _uncounted(sight):
+        return Judgement(MOVED, sight.field.rule)
     return _differs(sight, sight.before <= sight.after)
 
 
@@ -208,7 +216,7 @@ def _gids(value: tuple[int, ...], state: TaskState, sight: Sight) -> Iterable[Ex
 
 
 def _levels(value: tuple[int, ...], state: TaskState, sight: Sight) -> Iterable[Expected]:
-    yield value[-len(sight.shown) :], ""
+    yield value[sight.context.own_level :], ""
 
 
 def _comm(sight: Sight) -> Judgement:
@@ -218,7 +226,8 @@ def _comm(sight: Sight) -> Judgement:
         return _judged(sight, "")
     # A worker tells its work queue behind + or -, another kernel thread the rest of a name that was cut (proc_task_name()).
     rest = sight.shown.removeprefix(after)
-    longer = len(after) == TASK_COMM_LEN - 1 or rest[:1] in (b"+", b"-")
+    worker = sight.new.pf_flags & PF_WQ_WORKER
+    longer = len(after) == TASK_COMM_LEN - 1 or (worker and rest[:1] in (b"+", b"-"))
     if sight.new.pf_flags & (PF_KTHREAD | PF_WQ_WORKER) and rest != sight.shown and longer:
         return _judged(sight, "the full name of a kernel thread")
     return _differs(sight, before == after)
@@ -256,7 +265,7 @@ def _weight(sight: Sight) -> Judgement:
 
 
 def _file(sight: Sight) -> Judgement:
-    if sight.shown not in (sight.before, sight.after) and sight.file_system in _OWN_NUMBERS:
+    if sight.shown not in (sight.before, sight.after) and sight.file_system in _OWN_NUMBERS[sight.field.name]:
         return _judged(sight, f"{sight.file_system} numbers its files by itself")
     return _exact(sight)
 
@@ -286,7 +295,7 @@ def _cputime(sight: Sight) -> Judgement:
     low, high = bounds(first, last)[not user]
     if low // sight.context.tick <= sight.shown <= high // sight.context.tick:
         return _judged(sight, "scaled to sum_exec_runtime" + (", exactly" if low == high else ", within bounds"))
-    return _differs(sight, True)
+    return _differs(sight, not _uncounted(sight))
 
 
 JUDGES: dict[str, Callable[[Sight], Judgement]] = {

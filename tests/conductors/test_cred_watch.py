@@ -107,6 +107,22 @@ def test_a_change_that_nobody_reported(changer: Target, watching: CredentialWatc
     assert judged.verdict == (AGREE if hook.startswith("sched_switch") else DISAGREE)
 
 
+@hooks
+@pytest.mark.parametrize(("depth", "lost"), [(20, False), (300, True)])
+def test_what_is_too_far_down_a_tree_to_be_told_is_counted(
+    target: Callable[..., Target], hook: str, depth: int, lost: bool
+) -> None:
+    one = target("deep", depth)
+    with CredentialWatch(pid=one.host_pid, hook=hook) as watching:
+        one.say("change")
+        assert one.read_line() == "done"
+        seen = list(watching.changes(0))
+        assert bool(watching.dropped) == lost
+        assert {judged.verdict for judged in seen} <= {AGREE, SUPERSEDED}
+        assert [judged.change.new.euid for judged in seen][-1:] == [1001]
+        assert {judged.change.hook for judged in seen[-1:]} == {"pass"} or not lost
+
+
 @pytest.mark.parametrize("hook", ["sched_switch-raw"])
 def test_a_task_that_keeps_its_cpu(changer: Target, watching: CredentialWatch) -> None:
     """Its change is seen when it loses the cpu, or by the last pass; once in either case."""

@@ -167,7 +167,8 @@ def _id_map(kind: str) -> IdMap:
 class Frame:
     """What a context is made of that stays as it is while a check runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_level: int) -> None:
+        self.own_level = own_level
         self.user_hz = os.sysconf("SC_CLK_TCK")
         self.boottime_offset = namespaces.clock_offsets().boottime
         self.uid_map = _id_map("uid")
@@ -179,4 +180,4 @@ class Frame:
         for one in passes:
             groups |= one.groups
             pids |= one.pids
-        return Context(self.user_hz, self.boottime_offset, self.uid_map, self.gid_map, groups, pids)
+        return Context(self.user_hz, self.boottime_offset, self.uid_map, self.gid_map, groups, pids, self.own_level)
