@@ -29,11 +29,7 @@ Exit status 1: a value disagrees with a witness, or a task is hidden from /proc 
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("file", metavar="[FILE]", required=False)
-@click.option(
-    "--pidns", metavar="NS", help="A pid namespace: pid:[INODE], a path, an inode number, or the pid of a process in it."
-)
-@click.option("--pid", metavar="PID", type=int, help="A process, and the process tree below it.")
+@options.target_or_image
 @click.option("--no-freeze", is_flag=True, help="Stop nobody: what moves is bracketed and looked at again; no registers.")
 @click.option("--watch", metavar="TIME", type=duration, help="Report each change of credentials for so long instead: 10s, 5m.")
 @options.json
@@ -52,8 +48,6 @@ def command(
     Each comparison agrees, is explained (by a rule of docs/rules.md: ticks, id mappings, …), or disagrees. Name one target: a
     pid namespace, a process, or an image FILE, which is checked against itself.
     """
-    if (file is not None) + (pidns is not None) + (pid is not None) != 1:
-        raise click.UsageError("name one target: --pidns NS, --pid PID, or an image FILE", ctx)
     if file is not None and no_freeze:
         raise click.UsageError("--no-freeze is for a live target, not for an image", ctx)
     if watch is not None:

@@ -15,7 +15,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @options.image
-@click.option("-o", "--output", metavar="FILE", default="-", help="Write to FILE; the default is - for standard output.")
+@options.output
 @options.force
 def command(file: str, output: str, force: bool) -> None:
     """Write the image FILE as JSON, losslessly.

@@ -1,6 +1,5 @@
 """``cptbpf encode``: JSON back to an image."""
 
-import sys
 from typing import Any
 
 import click
@@ -38,7 +37,7 @@ def _read(path: str) -> Any:
     name = "standard input" if path == "-" else path
     try:
         if path == "-":
-            return json.loads(_stdin())
+            return json.loads(options.binary_stdin().read())
         with open(path, "rb") as stream:
             return json.load(stream)
     except OSError as error:
@@ -47,9 +46,3 @@ def _read(path: str) -> Any:
         raise TargetError(f"{name}: not the JSON of an image: nested too deeply") from None
     except ValueError as error:
         raise TargetError(f"{name}: not JSON: {error}", "give what 'cptbpf decode' wrote") from error
-
-
-def _stdin() -> bytes:
-    if sys.stdin is None:
-        raise TargetError("standard input is closed")
-    return sys.stdin.buffer.read()

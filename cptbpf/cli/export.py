@@ -24,7 +24,7 @@ A recording that was cut short, as by a crash, is exported as far as it goes, wi
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("file", metavar="FILE")
+@options.image
 @click.option(
     "--format",
     "form",
@@ -32,7 +32,7 @@ A recording that was cut short, as by a crash, is exported as far as it goes, wi
     required=True,
     help="JSON Lines or CSV as sample writes them, a Parquet table, or a trace for ui.perfetto.dev (Chrome JSON).",
 )
-@click.option("-o", "--output", metavar="FILE", default="-", help="Write to FILE. Default: standard output.")
+@options.output
 @click.option("--fields", metavar="A,B", help="Of jsonl and csv: only these fields beside who and when; all is every one.")
 @options.force
 @click.pass_context

@@ -31,7 +31,7 @@ A recording that was cut short is replayed as far as it goes, with a note. Exit 
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("file", metavar="FILE")
+@options.image
 @click.option("--start", metavar="TIME", help="Where to begin, as show --at takes it. Default: its start.")
 @click.option("--step", metavar="TIME", type=duration_type, default="1s", show_default=True, help="From one look to the next.")
 @click.option("--samples", is_flag=True, help="Without a terminal: the states of tasks as lines as well.")

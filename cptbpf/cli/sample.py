@@ -40,10 +40,7 @@ Exit status 1: some reports were lost, each gap is a drop event; a larger --buff
 
 
 @click.command(epilog=_EPILOG)
-@click.option(
-    "--pidns", metavar="NS", help="A pid namespace: pid:[INODE], a path, an inode number, or the pid of a process in it."
-)
-@click.option("--pid", metavar="PID", type=int, help="A process, and the process tree below it.")
+@options.target
 @click.option(
     "--interval",
     metavar="TIME",
@@ -53,7 +50,7 @@ Exit status 1: some reports were lost, each gap is a drop event; a larger --buff
     help="How often a task that runs is reported; 0 is at every switch.",
 )
 @click.option("--duration", metavar="TIME", type=duration_type, help="How long. Default: until the last task ends.")
-@click.option("-o", "--output", metavar="FILE", default="-", help="Write to FILE. Default: standard output.")
+@options.output
 @click.option(
     "--format",
     "form",
@@ -87,8 +84,6 @@ def command(
     A task is reported while it runs, once per interval; one that sleeps costs nothing. The end of a task carries its final
     counters and exit code, however short it lived. It ends with the last task, after --duration, or with Ctrl-C.
     """
-    if (pidns is None) == (pid is None):
-        raise click.UsageError("name one target: either --pidns NS or --pid PID", ctx)
     if interval > _INTERVAL_MAX:
         raise click.UsageError(f"--interval is at most {_INTERVAL_MAX} seconds", ctx)
     if not _RING[0] <= buffer <= _RING[1]:

@@ -28,10 +28,7 @@ Exit status 1 with the image written: some tasks could not be stopped (partial),
 
 
 @click.command(epilog=_EPILOG)
-@click.option(
-    "--pidns", metavar="NS", help="A pid namespace: pid:[INODE], a path, an inode number, or the pid of a process in it."
-)
-@click.option("--pid", metavar="PID", type=int, help="A process, and the process tree below it.")
+@options.target
 @click.option(
     "-o", "--output", metavar="FILE", help="Write to FILE, or - for standard output. Default: ./cptbpf-INODE-TIME.cpt"
 )
@@ -70,8 +67,6 @@ def command(
     All tasks are stopped for some milliseconds, read, and let go at once; what comes out is one consistent state. Name the
     target by exactly one of --pidns and --pid.
     """
-    if (pidns is None) == (pid is None):
-        raise click.UsageError("name one target: either --pidns NS or --pid PID", ctx)
     if not 0 <= timeout <= _TIMEOUT_MAX:
         raise click.UsageError(f"--timeout is 0 to {_TIMEOUT_MAX} seconds, not {timeout}", ctx)
     target: str | BinaryIO | None = binary_stdout() if output == "-" else output

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cptbpf.cli import options
 from cptbpf.cli.quantities import duration as duration_type
 from cptbpf.errors import PrivilegeError
 
@@ -32,10 +33,7 @@ runnable but had no cpu, CRED how often its credentials were changed. The key h 
 
 
 @click.command(epilog=_EPILOG)
-@click.option(
-    "--pidns", metavar="NS", help="A pid namespace: pid:[INODE], a path, an inode number, or the pid of a process in it."
-)
-@click.option("--pid", metavar="PID", type=int, help="A process, and the process tree below it.")
+@options.target
 @click.option(
     "--interval", metavar="TIME", type=duration_type, default="1s", show_default=True, help="From one look to the next."
 )
@@ -46,8 +44,6 @@ def command(ctx: click.Context, pidns: str | None, pid: int | None, interval: fl
 
     Sorted and filtered by keys on a terminal, plain tables elsewhere. The head says what looking costs and what was lost.
     """
-    if (pidns is None) == (pid is None):
-        raise click.UsageError("name one target: either --pidns NS or --pid PID", ctx)
     if not _INTERVAL[0] <= interval <= _INTERVAL[1]:
         raise click.UsageError(f"--interval is {_INTERVAL[0]} to {_INTERVAL[1]:.0f} seconds", ctx)
     from cptbpf.cli.live.terminal import Terminal, interactive

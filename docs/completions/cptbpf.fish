@@ -35,7 +35,7 @@ complete -c cptbpf -n "__fish_seen_subcommand_from show" -l fields -x -d 'Only t
 complete -c cptbpf -n "__fish_seen_subcommand_from show" -l at -x -d 'Of a recording'
 complete -c cptbpf -n "__fish_seen_subcommand_from show" -s h -l help -d 'Show this message and exit'
 complete -c cptbpf -n "__fish_seen_subcommand_from show" -F
-complete -c cptbpf -n "__fish_seen_subcommand_from decode" -s o -l output -r -F -d 'Write to FILE; the default is - for standard output'
+complete -c cptbpf -n "__fish_seen_subcommand_from decode" -s o -l output -r -F -d 'Write to FILE'
 complete -c cptbpf -n "__fish_seen_subcommand_from decode" -s f -l force -d 'Replace a file that exists'
 complete -c cptbpf -n "__fish_seen_subcommand_from decode" -s h -l help -d 'Show this message and exit'
 complete -c cptbpf -n "__fish_seen_subcommand_from decode" -F

@@ -45,6 +45,8 @@ def test_as_a_module() -> None:
         (("snapshot", "--pid", "1", "--timeout", "-1"), ("--timeout",)),
         (("snapshot", "--pid", "1", "--timeout", "nan"), ("--timeout",)),
         (("snapshot", "--pid", "1", "--registers", "magic"), ("magic", "ptrace")),
+        (("top",), ("--pidns", "--pid", "top --help")),
+        (("top", "--pid", "1", "--pidns", "1"), ("--pidns", "--pid")),
         (("show",), ("FILE", "show --help")),
         (("show", "/nonexistent/file"), ("/nonexistent/file",)),
         (("show", "x", "--format", "xml"), ("xml",)),
@@ -55,6 +57,12 @@ def test_as_a_module() -> None:
 )
 def test_bad_usage(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     assert_failed(command(*arguments), 2, *words)
+
+
+def test_closed_input_is_told() -> None:
+    for arguments in (("show", "-"), ("encode", "-", "-o", "-"), ("export", "-", "--format", "csv")):
+        done = command(*arguments, before=("sh", "-c", 'exec "$@" <&-', "sh"))
+        assert_failed(done, 2, "standard input is closed", "name a file")
 
 
 def test_words_of_the_user_are_escaped() -> None:
