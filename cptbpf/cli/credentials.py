@@ -1,14 +1,12 @@
 """What ``cptbpf crosscheck --watch`` prints: each change of credentials, and what became of it."""
 
-import sys
 import time
 from typing import TextIO
 
-from cptbpf.cli.output import emit, emit_json
+from cptbpf.cli.output import emit, emit_json, telling_where, text_stdout
 from cptbpf.cli.stopping import stopped_by_signals
 from cptbpf.cli.text import escape, plural
 from cptbpf.conductors.cred_watch import DISAGREE, GONE, SUPERSEDED, CredentialWatch, Judged, Outcome, changed, realtime, shown
-from cptbpf.errors import TargetError
 
 _HEX = ("cap_", "securebits")
 _VERDICTS = {GONE: "the task ended before it was looked at", SUPERSEDED: "changed again before it was looked at"}
@@ -16,14 +14,13 @@ _VERDICTS = {GONE: "the task ended before it was looked at", SUPERSEDED: "change
 
 def run(pidns: str | None, pid: int | None, duration: float, as_json: bool) -> int:
     """Watches for a while, or until a signal. Exit status: 1 where a task has other credentials than its changes explain."""
-    if sys.stdout is None:
-        raise TargetError("standard output is closed")
+    stream = text_stdout()
     changes = []
     with CredentialWatch(pidns, pid) as watching, stopped_by_signals(watching.interrupt):
         for judged in watching.changes(duration):
             changes.append(judged)
             if not as_json:
-                _line(judged, sys.stdout)
+                _line(judged, stream)
         outcome = watching.outcome(changes)
     if as_json:
         emit_json(shown(outcome))
@@ -42,8 +39,9 @@ def _line(judged: Judged, stream: TextIO) -> None:
     verdict = "DISAGREES with what a pass shows" if judged.verdict == DISAGREE else _VERDICTS.get(judged.verdict, "")
     comm = change.comm.partition(b"\0")[0]
     who = f"pid {change.pid} (here {change.host_pid}) {escape(comm)}"
-    stream.write(f"{when} {who}: {', '.join(values) or 'the same values anew'}{f'; {verdict}' if verdict else ''}\n")
-    stream.flush()
+    with telling_where():
+        stream.write(f"{when} {who}: {', '.join(values) or 'the same values anew'}{f'; {verdict}' if verdict else ''}\n")
+        stream.flush()
 
 
 def _value(name: str, value: object) -> str:

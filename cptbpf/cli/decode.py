@@ -1,11 +1,9 @@
 """``cptbpf decode``: an image as JSON, from which ``encode`` makes the same bytes again."""
 
-import sys
-
 import click
 
 from cptbpf.cli import options
-from cptbpf.errors import TargetError
+from cptbpf.cli.output import emit_text
 
 _EPILOG = """\b
 Examples:
@@ -23,21 +21,15 @@ def command(file: str, output: str, force: bool) -> None:
     Registers, addresses, masks and sec << 32 times are "0x…" strings, other integers numbers. FILE may be - for standard input.
     """
     from cptbpf.cli.document import document
-    from cptbpf.image.output import FileOutput
+    from cptbpf.image.output import opened
     from cptbpf.image.reader import load
 
     image = load(options.source(file))
     pieces = document(image, image.tasks)
     if output == "-":
-        if sys.stdout is None:
-            raise TargetError("standard output is closed")
-        for piece in pieces:
-            sys.stdout.write(piece)
+        emit_text(pieces)
         return
-    target = FileOutput(output, force)
-    try:
+    with opened(output, force) as target:
         for piece in pieces:
             target.write(piece.encode("ascii"))
         target.commit()
-    finally:
-        target.abort()

@@ -1,13 +1,12 @@
 """``cptbpf export``: a recording in the formats of other tools."""
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from cptbpf.cli import options
-from cptbpf.errors import TargetError
+from cptbpf.cli.output import telling_where, text_stdout
 
 if TYPE_CHECKING:
     from cptbpf.image.output import FileOutput
@@ -51,11 +50,12 @@ def command(ctx: click.Context, file: str, form: str, output: str, fields: str |
 
     with Recording(options.source(file)) as recording:
         if output == "-":
-            if sys.stdout is None:
-                raise TargetError("standard output is closed")
+            stream = text_stdout().buffer
             for piece in _pieces(recording, form, fields):
-                sys.stdout.buffer.write(piece.encode("utf-8", "surrogateescape"))
-            sys.stdout.buffer.flush()
+                with telling_where():
+                    stream.write(piece.encode("utf-8", "surrogateescape"))
+            with telling_where():
+                stream.flush()
             return ended(recording, file)
         target = FileOutput(output, force)
         try:

@@ -1,10 +1,10 @@
-"""Where a command's result goes: lines on standard output, or a file or a stream that is written whole."""
+"""Standard output: lines and pieces of text, JSON, bytes."""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from cptbpf.errors import TargetError
 
@@ -14,23 +14,26 @@ def emit(lines: Iterable[str], cut: bool = False) -> None:
     from cptbpf.cli.text import clip
 
     limit = terminal_width() if cut else 0
-    if sys.stdout is None:
-        raise TargetError("standard output is closed")
-    for line in lines:
-        text = (clip(line, limit) if limit else line) + "\n"
+    emit_text((clip(line, limit) if limit else line) + "\n" for line in lines)
+
+
+def emit_text(pieces: Iterable[str]) -> None:
+    """Writes pieces of text, which need not be whole lines, to standard output."""
+    stream = text_stdout()
+    for piece in pieces:
         with telling_where():
-            sys.stdout.write(text)
+            stream.write(piece)
 
 
 @contextmanager
-def telling_where() -> Iterator[None]:
+def telling_where(remedy: str = "") -> Iterator[None]:
     """Has an error of standard output say of what it is one. A reader that has seen enough is none: BrokenPipeError stays."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise TargetError(f"cannot write standard output: {error.strerror or error}") from error
+        raise TargetError(f"cannot write standard output: {error.strerror or error}", remedy) from error
 
 
 def emit_styled(lines: Iterable[tuple[str, str]]) -> None:
@@ -58,13 +61,19 @@ def dumps(value: object) -> str:
     return json.dumps(value).replace("\x7f", "\\u007f")
 
 
-def binary_stdout() -> BinaryIO:
-    """Standard output for bytes. Raises TargetError where it is a terminal, or closed."""
+def text_stdout() -> TextIO:
+    """Standard output for text; its ``buffer`` takes bytes that are text. Raises TargetError where it is closed."""
     if sys.stdout is None:
-        raise TargetError("standard output is closed")
-    if sys.stdout.isatty():
+        raise TargetError("standard output is closed", "redirect it to a file or a pipe, or to /dev/null")
+    return sys.stdout
+
+
+def binary_stdout() -> BinaryIO:
+    """Standard output for an image. Raises TargetError where it is a terminal, or closed."""
+    stream = text_stdout()
+    if stream.isatty():
         raise TargetError("an image is not written to a terminal", "redirect standard output, or name a file with -o FILE")
-    return sys.stdout.buffer
+    return stream.buffer
 
 
 def terminal_width() -> int:

@@ -1,6 +1,5 @@
 """``cptbpf replay``: a recording, step by step."""
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cptbpf.cli import options
+from cptbpf.cli.output import emit
 from cptbpf.cli.quantities import duration as duration_type
-from cptbpf.errors import TargetError
 
 if TYPE_CHECKING:
     from cptbpf.cli.live.terminal import Terminal
@@ -47,10 +46,7 @@ def command(file: str, start: str | None, step: float, samples: bool) -> int:
     with Recording(options.source(file)) as recording:
         begin = instant(recording, start or "0s")
         if file == "-" or not interactive():
-            if sys.stdout is None:
-                raise TargetError("standard output is closed")
-            for line in _plain(recording, begin if start else 0, samples):
-                sys.stdout.write(line + "\n")
+            emit(_plain(recording, begin if start else 0, samples))
         else:
             with Terminal() as terminal:
                 _Replay(recording, begin, max(round(step * _SECOND), 1_000_000)).show(terminal)

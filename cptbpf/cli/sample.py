@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from cptbpf.cli import options
+from cptbpf.cli.output import text_stdout
 from cptbpf.cli.quantities import duration as duration_type
 from cptbpf.cli.quantities import size
 from cptbpf.cli.stopping import stopped_by_signals
@@ -208,22 +209,21 @@ def _summary(counts: "Counter[str]", lost: int, seconds: float, used: float) -> 
 def _opened(output: str, force: bool) -> Iterator[BinaryIO]:
     """Where lines go."""
     if output == "-":
-        if sys.stdout is None:
-            raise TargetError("standard output is closed")
-        sys.stdout.flush()
-        yield sys.stdout.buffer
+        stream = text_stdout()
+        stream.flush()
+        yield stream.buffer
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
     try:
         descriptor = os.open(output, flags, 0o600)
     except FileExistsError:
         raise TargetError(f"{output} exists", "give another name, or --force to replace it") from None
-    stream = os.fdopen(descriptor, "wb")
+    file = os.fdopen(descriptor, "wb")
     try:
-        yield stream
+        yield file
     finally:
         with suppress(OSError):  # what could not be written has been told
-            stream.close()
+            file.close()
 
 
 def _check_reader(stream: BinaryIO) -> None:

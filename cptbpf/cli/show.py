@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cptbpf.cli import options
-from cptbpf.cli.output import emit, terminal_width
+from cptbpf.cli.output import emit, emit_text, terminal_width
 from cptbpf.errors import TargetError
 
 if TYPE_CHECKING:
@@ -79,15 +79,10 @@ def _only(image: "Image", pid: int) -> "tuple[TaskImage, ...]":
 
 
 def _json(image: "Image", tasks: "Iterable[TaskImage]", names: list[str]) -> None:
-    import sys
-
     from cptbpf.cli.document import document
     from cptbpf.cli.view.table import picker
 
-    if sys.stdout is None:
-        raise TargetError("standard output is closed")
-    for piece in document(image, tasks, picker(names) if names else None):
-        sys.stdout.write(piece)
+    emit_text(document(image, tasks, picker(names) if names else None))
 
 
 def _print(image: "Image", file: str, tasks: "tuple[TaskImage, ...]", form: str | None, single: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cptbpf.cli import options
+from cptbpf.cli.output import telling_where, text_stdout
 from cptbpf.cli.quantities import duration as duration_type
 from cptbpf.errors import PrivilegeError
 
@@ -78,19 +79,15 @@ class _Top:
 
     def plain(self, count: int | None) -> int:
         """Tables, one after the other."""
-        import sys
-
-        from cptbpf.errors import TargetError
-
-        if sys.stdout is None:
-            raise TargetError("standard output is closed")
+        stream = text_stdout()
         number = 0
         while not self._sampler.ended and (count is None or number < count):
             self._wait_plainly()
             self._look()
             lines, _ = self._lines(200, 1 << 20)
-            sys.stdout.write("\n".join([*lines, "", ""]))
-            sys.stdout.flush()
+            with telling_where():
+                stream.write("\n".join([*lines, "", ""]))
+                stream.flush()
             number += 1
         return 0
 

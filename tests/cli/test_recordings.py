@@ -150,6 +150,15 @@ def test_what_was_cut_short_is_read_with_a_note_and_damage_is_a_status(path: Pat
     assert b"is damaged" in done.stderr and b"(at byte " in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("export", "--format", "jsonl"), ("replay",)])
+def test_output_that_cannot_be_written_is_told(path: Path, arguments: tuple[str, ...]) -> None:
+    name, *more = arguments
+    with open("/dev/full", "wb") as full:
+        assert_failed(command(name, path, *more, stdout=full), 2, "cannot write standard output: No space left")
+    done = command(name, path, *more, before=("sh", "-c", 'exec "$@" >&-', "sh"))
+    assert_failed(done, 2, "standard output is closed", "redirect it")
+
+
 def test_a_pipe_is_read(path: Path) -> None:
     with open(path, "rb") as stream:
         import subprocess
