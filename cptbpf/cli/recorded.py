@@ -54,12 +54,12 @@ def rotation(text: str | None) -> "Rotation":
     """What ``--rotate`` says: a size (``64M``) or a time (``1h``); ``5m`` is minutes, ``5M`` mebibytes. Raises BadParameter."""
     import re
 
-    from cptbpf.cli.quantities import duration, size
+    from cptbpf.cli.quantities import TIME, duration, size
     from cptbpf.image.recording_writer import Rotation
 
     if text is None:
         return Rotation()
-    if re.fullmatch(r"[\d.]+\s*(ns|us|µs|ms|s|m|min|h|d)", text.strip()):
+    if re.fullmatch(TIME, text.strip()):
         made = Rotation(time=round(duration(text) * 1e9))
     else:
         made = Rotation(size=size(text))

@@ -4,6 +4,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from cptbpf.cli.quantities import TIME
+from cptbpf.cli.quantities import duration as seconds
 from cptbpf.cli.text import escape
 from cptbpf.errors import TargetError
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from cptbpf.image.recording import Recording
 
 _DAMAGED = 4  # as the exit status of an image that is damaged
-_RELATIVE = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|m|min|h|d)")
+_RELATIVE = re.compile(rf"([+-]?)({TIME})")
 
 
 def ended(recording: "Recording", name: str) -> int:
@@ -51,10 +53,8 @@ def instant(recording: "Recording", text: str) -> int:
 
 
 def _named(recording: "Recording", text: str, start: int, end: int) -> int:
-    from cptbpf.cli.quantities import duration
-
     if match := _RELATIVE.fullmatch(text):
-        span = round(duration(match[2] + match[3]) * 1e9)
+        span = round(seconds(match[2]) * 1e9)
         return end - span if match[1] == "-" else start + span
     return recording.monotonic(_absolute(text))
 
