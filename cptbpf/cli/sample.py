@@ -1,18 +1,17 @@
 """``cptbpf sample``: a target's tasks as a stream of events."""
 
-import os
 import select
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from cptbpf.cli import options
-from cptbpf.cli.output import text_stdout
+from cptbpf.cli.output import telling_where, text_stdout
 from cptbpf.cli.quantities import duration as duration_type
 from cptbpf.cli.quantities import size
 from cptbpf.cli.stopping import stopped_by_signals
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from cptbpf.cli.recorded import Recorded
     from cptbpf.conductors.events import Event
     from cptbpf.conductors.sample import Sampler
+    from cptbpf.image.append import AppendOutput
     from cptbpf.image.recording_writer import Rotation
     from cptbpf.metrics import Metrics
 
@@ -133,8 +133,8 @@ def _lines(
 
     @contextmanager
     def opened(sampler: "Sampler") -> "Iterator[_Lines]":
-        with _opened(output, force) as stream:
-            yield _Lines(writer, chosen, stream, output)
+        with _opened(output, force) as place:
+            yield _Lines(writer, chosen, place)
 
     return opened
 
@@ -142,23 +142,53 @@ def _lines(
 class _Lines:
     """Events as lines of text."""
 
-    def __init__(self, writer: "JsonLines | Csv", chosen: frozenset[str], stream: BinaryIO, output: str) -> None:
-        self._writer, self._chosen, self._stream, self._output = writer, chosen, stream, output
+    def __init__(self, writer: "JsonLines | Csv", chosen: frozenset[str], place: "_Stdout | AppendOutput") -> None:
+        self._writer, self._chosen, self._place = writer, chosen, place
         self._write(writer.header())
 
     def take(self, events: "Sequence[Event]") -> None:
         self._write("".join([self._writer.line(event) for event in events if event.event in self._chosen]))
-        _check_reader(self._stream)
 
     def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text.encode("utf-8", "surrogateescape"))
-            self._stream.flush()  # whole lines, and soon: somebody may read along
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            where = "standard output" if self._output == "-" else ascii(self._output)
-            raise TargetError(f"cannot write {where}: {error.strerror or error}", "its last line may be cut short") from error
+        self._place.write(text.encode("utf-8", "surrogateescape"))
+
+
+class _Stdout:
+    """Standard output for lines that somebody may read along."""
+
+    def __init__(self) -> None:
+        stream = text_stdout()
+        stream.flush()
+        self._stream = stream.buffer
+
+    def write(self, data: bytes) -> None:
+        with telling_where("its last line may be cut short"):
+            self._stream.write(data)
+            self._stream.flush()
+        self._check_reader()
+
+    def _check_reader(self) -> None:
+        """Raises BrokenPipeError where nobody reads any more, so that a sampler with nothing to tell ends as well."""
+        poll = select.poll()
+        poll.register(self._stream.fileno(), 0)
+        if any(happened & select.POLLERR for _, happened in poll.poll(0)):
+            raise BrokenPipeError
+
+
+@contextmanager
+def _opened(output: str, force: bool) -> "Iterator[_Stdout | AppendOutput]":
+    """Where lines go: a file holds whole batches of them, and is there to be read along."""
+    if output == "-":
+        yield _Stdout()
+        return
+    from cptbpf.image.append import AppendOutput
+
+    file = AppendOutput(output, force)
+    try:
+        yield file
+        file.sync()
+    finally:
+        file.close()
 
 
 @contextmanager
@@ -203,32 +233,3 @@ def _summary(counts: "Counter[str]", lost: int, seconds: float, used: float) -> 
     share = used / seconds * 100 if seconds else 0.0
     gaps = f"lost {plural(lost, 'report')}" if lost else "nothing lost"
     sys.stderr.write(f"{told}; {gaps}; {seconds:.1f} s, {share:.1f} % of a cpu\n")
-
-
-@contextmanager
-def _opened(output: str, force: bool) -> Iterator[BinaryIO]:
-    """Where lines go."""
-    if output == "-":
-        stream = text_stdout()
-        stream.flush()
-        yield stream.buffer
-        return
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
-    try:
-        descriptor = os.open(output, flags, 0o600)
-    except FileExistsError:
-        raise TargetError(f"{output} exists", "give another name, or --force to replace it") from None
-    file = os.fdopen(descriptor, "wb")
-    try:
-        yield file
-    finally:
-        with suppress(OSError):  # what could not be written has been told
-            file.close()
-
-
-def _check_reader(stream: BinaryIO) -> None:
-    """Raises BrokenPipeError where nobody reads any more, so that a sampler with nothing to tell ends as well."""
-    poll = select.poll()
-    poll.register(stream.fileno(), 0)
-    if any(happened & select.POLLERR for _, happened in poll.poll(0)):
-        raise BrokenPipeError

@@ -1,19 +1,20 @@
-"""Where a recording goes: a file that is there from the first byte and only ever grows, by whole groups."""
+"""Where a recording goes, or lines: a file that is there from the first byte and only ever grows, by whole pieces."""
 
 import errno
 import os
-import stat
 from contextlib import suppress
 from threading import Thread
 
 from cptbpf.errors import TargetError
+from cptbpf.image.output import check, exists
 
 
 class AppendOutput:
     """A file of mode 0600 that is written by pieces, each of which is wholly there or not at all.
 
     What was written is in the hands of the kernel and survives the end of this process; :meth:`sync` brings it to the disk.
-    Without ``force`` it never replaces a file, with it only a regular one. Raises :class:`~cptbpf.errors.TargetError`.
+    With ``force`` it takes the name of a file that is there, which itself is not touched: who has it open reads on.
+    Raises :class:`~cptbpf.errors.TargetError`.
     """
 
     def __init__(self, path: str, force: bool = False) -> None:
@@ -21,10 +22,11 @@ class AppendOutput:
         self.size = 0
         self._syncing: Thread | None = None
         self._failed: OSError | None = None
+        check(path, force)
         try:
             self._fd = _create(path, force)
-        except FileExistsError:
-            raise TargetError(f"{path!a} exists already", "choose another name, or overwrite it with --force") from None
+        except FileExistsError:  # it came meanwhile
+            raise exists(path) from None
         except OSError as error:
             raise TargetError(f"cannot create {path!a}: {error.strerror or error}") from error
 
@@ -77,7 +79,7 @@ class AppendOutput:
             self._syncing = None
 
     def _cannot(self, error: OSError) -> TargetError:
-        kept = f"it ends with its last whole group, at byte {self.size}, and can be read" if self.size else ""
+        kept = f"it ends whole, at byte {self.size}, and can be read" if self.size else ""
         return TargetError(f"cannot write {self.path!a}: {error.strerror or error}", kept)
 
 
@@ -86,11 +88,14 @@ def _create(path: str, force: bool) -> int:
     if not force or not os.path.lexists(path):
         fd = os.open(path, flags, 0o600)
     else:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise TargetError(f"{path!a} exists and is not a regular file", "write to standard output with -o - instead")
         temporary = os.path.join(os.path.dirname(path), f".cptbpf-{os.urandom(8).hex()}.tmp")
         fd = os.open(temporary, flags, 0o600)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            os.close(fd)
+            raise
     os.fchmod(fd, 0o600)
     with suppress(OSError):
         directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -33,6 +33,34 @@ def opened(target: str | os.PathLike[str] | BinaryIO, force: bool = False) -> It
         output.abort()
 
 
+def check(path: str, force: bool) -> None:
+    """Refuse a name that cannot be taken: with ``force`` a file may be replaced, and a link as such, nothing else ever.
+
+    Raises TargetError.
+    """
+    if not os.path.basename(path):
+        raise TargetError(f"{path!a} is not a file name")
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a name that is too long, say
+        raise _failed("create", path, error) from error
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # a dangling link: --force replaces the link, as rename does
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode):
+        raise TargetError(f"{path!a} exists and is not a regular file", "write to standard output with -o - instead")
+    if not force:
+        raise exists(path)
+
+
+def exists(path: str) -> TargetError:
+    """What is said of a file that must not be replaced."""
+    return TargetError(f"{path!a} exists already", "choose another name, or overwrite it with --force")
+
+
 def _failed(what: str, name: str, error: OSError, remedy: str = "") -> TargetError:
     return TargetError(f"cannot {what} {name!a}: {error.strerror or error}", remedy)
 
@@ -84,7 +112,7 @@ class FileOutput:
         self._force = force
         directory, self._name = os.path.split(path)
         self._temporary: str | None = None
-        self._check()
+        check(path, force)  # what commit() would refuse after all the work
         try:
             self._directory = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -99,28 +127,6 @@ class FileOutput:
     def fileno(self) -> int:
         """The descriptor of the file that is being written."""
         return self._fd
-
-    def _check(self) -> None:
-        """Refuse early what :meth:`commit` would refuse after all the work."""
-        if not self._name:
-            raise TargetError(f"{self._path!a} is not a file name")
-        try:
-            os.lstat(self._path)
-        except FileNotFoundError:
-            return
-        except OSError as error:  # a name that is too long, say
-            raise _failed("create", self._path, error) from error
-        try:
-            mode = os.stat(self._path).st_mode
-        except OSError:  # a dangling link: --force replaces the link, as rename does
-            mode = stat.S_IFREG
-        if not stat.S_ISREG(mode):
-            raise TargetError(f"{self._path!a} exists and is not a regular file", "write to standard output with -o - instead")
-        if not self._force:
-            raise self._exists()
-
-    def _exists(self) -> TargetError:
-        return TargetError(f"{self._path!a} exists already", "choose another name, or overwrite it with --force")
 
     def _create(self) -> int:
         self._fd = -1
@@ -156,7 +162,7 @@ class FileOutput:
             self._publish()
             os.fsync(self._directory)
         except FileExistsError:
-            raise self._exists() from None
+            raise exists(self._path) from None
         except OSError as error:
             raise _failed("write", self._path, error) from error
         self.abort()

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -187,9 +188,37 @@ def test_a_full_device_is_told_of(target: Start) -> None:
     with open("/dev/full", "wb") as full:
         done = command("sample", "--pidns", ns(storm), "--interval", "1ms", "--duration", "10s", stdout=full)
         assert_failed(done, 2, "cannot write standard output", "No space left on device")
-    assert_failed(
-        command("sample", "--pidns", ns(storm), "--format", "csv", "-o", "/dev/full", "--force"), 2, "cannot write '/dev/full'"
-    )
+
+
+@pytest.mark.bpf
+def test_a_file_that_cannot_grow_ends_with_a_whole_line(target: Start, tmp_path: Path) -> None:
+    """Here the limit on a file's size is in the way."""
+    file = tmp_path / "out.csv"
+    arguments = ("--pidns", ns(target("forkstorm", "fork")), "--interval", "1ms", "--duration", "10s", "-o", file)
+    done = command("sample", *arguments, before=("prlimit", "--fsize=20000", "--"))
+    assert_failed(done, 2, f"cannot write '{file}': File too large", f"at byte {file.stat().st_size}")
+    assert file.read_bytes().endswith(b"\n")
+
+
+@pytest.mark.bpf
+def test_a_file_of_lines_takes_a_name_as_an_image_does(target: Start, tmp_path: Path) -> None:
+    """A new one of mode 0600, whoever had the old one open; a link is replaced, not followed; what is no file is left alone."""
+    arguments = ("sample", "--pidns", ns(target("sleeper")), "--duration", "0.1", "--format", "jsonl", "-o")
+    file, link, elsewhere = tmp_path / "out.jsonl", tmp_path / "link.jsonl", tmp_path / "elsewhere"
+    for path in (file, elsewhere):
+        path.write_text("precious")
+        path.chmod(0o644)
+    link.symlink_to(elsewhere)
+    with file.open() as before:
+        for path in (file, link):
+            assert_failed(command(*arguments, path), 2, f"'{path}' exists already", "--force")
+            done = command(*arguments, path, "--force")
+            assert done.returncode == 0, done.stderr
+            assert parsed(path.read_bytes().splitlines()[0])["event"] == "sample"
+            assert path.lstat().st_mode == stat.S_IFREG | 0o600
+        assert before.read() == elsewhere.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.jsonl", "link.jsonl", "elsewhere"}
+    assert_failed(command(*arguments, "/dev/full", "--force"), 2, "'/dev/full' exists and is not a regular file", "-o -")
 
 
 def test_usage() -> None:

@@ -52,11 +52,25 @@ def test_a_file_that_exists_stays_unless_it_is_to_be_replaced(tmp_path: Path) ->
 
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_written_through_a_link_or_to_a_device(tmp_path: Path, force: bool) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "link", Path("/dev/null"), tmp_path):
-        with pytest.raises(TargetError):
+    dangling, link, elsewhere = tmp_path / "dangling", tmp_path / "link", tmp_path / "elsewhere"
+    dangling.symlink_to(tmp_path / "nothing")
+    elsewhere.write_bytes(b"precious")
+    link.symlink_to(elsewhere)
+    for path in (dangling, link):  # as an image does, a recording takes the place of the link itself
+        if not force:
+            with pytest.raises(TargetError, match="exists already"):
+                RecordingWriter(path, META)
+            continue
+        with RecordingWriter(path, META, force=True) as writer:
+            writer.finish(clocks(START))
+        assert path.lstat().st_mode == stat.S_IFREG | 0o600
+    assert not (tmp_path / "nothing").exists()
+    assert elsewhere.read_bytes() == b"precious"
+    (tmp_path / "null").symlink_to("/dev/null")
+    for path in (Path("/dev/null"), tmp_path / "null", tmp_path):
+        with pytest.raises(TargetError, match="not a regular file"):
             RecordingWriter(path, META, force=force)
-    assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "null").is_symlink()
     with pytest.raises(TargetError, match="cannot create"):
         RecordingWriter(tmp_path / "no" / "such", META, force=force)
 
