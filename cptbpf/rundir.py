@@ -1,6 +1,6 @@
 """The directory of what cptbpf keeps from run to run until the next boot: ``/run/cptbpf``, mode 0700, owned by its user.
 
-Everything in it can be made again: the header tree, symbol tables, build ids.
+Everything in it can be made again: header trees, compiled objects and refusals to compile, symbol tables, build ids.
 """
 
 import os

@@ -13,19 +13,32 @@ FILES = ("FILE", "JSON")  # metavars of what is a path
 
 
 class Option(NamedTuple):
-    """An option: its spellings, its help, and what its value may be; ``value`` is "" for a flag, ``default`` for none."""
+    """An option: its spellings, its help, what its value may be, and whether it must be there.
+
+    ``value`` is "" for a flag, ``default`` for none.
+    """
 
     names: tuple[str, ...]
     help: str
     value: str
     choices: tuple[str, ...]
     default: str
+    required: bool
 
     @property
     def spelled(self) -> str:
         """``-o, --output FILE``."""
+        return ", ".join(self.names) + self._shown
+
+    @property
+    def short(self) -> str:
+        """``-o FILE``."""
+        return self.names[0] + self._shown
+
+    @property
+    def _shown(self) -> str:
         value = "|".join(self.choices) or self.value
-        return ", ".join(self.names) + (f" {value}" if value else "")
+        return f" {value}" if value else ""
 
 
 def subcommands() -> list[click.Command]:
@@ -42,11 +55,11 @@ def arguments(command: click.Command) -> list[str]:
 def options(command: click.Command) -> list[Option]:
     """Its options, ``--help`` last."""
     found = [_option(parameter) for parameter in command.params if isinstance(parameter, click.Option)]
-    return [*found, Option(("-h", "--help"), "Show this message and exit.", "", (), "")]
+    return [*found, Option(("-h", "--help"), "Show this message and exit.", "", (), "", False)]
 
 
 def _option(option: click.Option) -> Option:
     choices = tuple(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else ()
     value = "" if option.is_flag else option.metavar or str(option.name).upper()
     default = str(option.default) if option.show_default else ""
-    return Option(tuple(option.opts), option.help or "", value, choices, default)
+    return Option(tuple(option.opts), option.help or "", value, choices, default, option.required)

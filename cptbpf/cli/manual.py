@@ -10,16 +10,24 @@ from cptbpf.cli.main import cli
 
 _FILES = (
     ("/sys/fs/bpf/cptbpf", "Compiled programs, pinned. Removing it costs one compilation."),
-    ("/run/cptbpf", "What is made once per boot: kernel headers, symbols, build ids. May be removed."),
+    (
+        "/run/cptbpf",
+        "What is made once per boot: headers of the kernel's structs, compiled programs and why others do not compile here, "
+        "symbols, build ids. May be removed.",
+    ),
 )
 _ENVIRONMENT = (("CPTBPF_DEBUG", "With 1, errors come with a traceback, as with --debug."),)
 _STATUS = (
     ("0", "Fine."),
-    ("1", "A finding: the image is partial or not consistent. It has been written."),
+    (
+        "1",
+        "A finding. snapshot: the image, which has been written, is partial or not consistent. diff: something differs. "
+        "crosscheck: a value disagrees, or a task is hidden from /proc or shown by it alone. sample: reports were lost.",
+    ),
     ("2", "Usage, or a bad target: no such process, a file in the way, an internal error."),
     ("3", "A privilege or something in the kernel is lacking; cptbpf check tells what."),
-    ("4", "An image is unreadable or damaged."),
-    ("128+N", "Ended by signal N. No task is left stopped, and no half-written file."),
+    ("4", "An image or a recording is unreadable or damaged; what export and replay could read of it has been written."),
+    ("128+N", "Ended by signal N. No task is left stopped, and no half-written image."),
 )
 
 
@@ -49,7 +57,8 @@ def _roff(text: str) -> str:
 
 
 def _synopsis(command: click.Command) -> str:
-    return " ".join((str(command.name), "[OPTIONS]", *arguments(command)))
+    required = (option.short for option in options(command) if option.required)
+    return " ".join((str(command.name), "[OPTIONS]", *required, *arguments(command)))
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -20,6 +20,13 @@ def test_the_manual_has_every_command_and_option() -> None:
             assert option.spelled in page
 
 
+def test_a_synopsis_shows_what_must_be_there() -> None:
+    page = manual.render().replace("\\-", "-").splitlines()
+    assert "encode [OPTIONS] -o FILE JSON" in page
+    assert "export [OPTIONS] --format jsonl|csv|parquet|perfetto FILE" in page
+    assert "decode [OPTIONS] FILE" in page
+
+
 @pytest.mark.parametrize("render", [completions.render_bash, completions.render_zsh, completions.render_fish])
 def test_completions_have_every_command(render: object) -> None:
     text = render()  # type: ignore[operator]
