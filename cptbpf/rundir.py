@@ -3,10 +3,15 @@
 Everything in it can be made again: header trees, compiled objects and refusals to compile, symbol tables, build ids.
 """
 
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PATH = "/run/cptbpf"
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def directory() -> str | None:
@@ -27,6 +32,37 @@ def trusted(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def read(path: str) -> bytes | None:
+    """A file of the directory; None where there is none, or none any more: another run may sweep it at any time."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+@contextmanager
+def held(path: str) -> Iterator[bool]:
+    """Whether a folder of the directory is there; while it is held nobody sweeps it."""
+    try:
+        descriptor = os.open(path, _FOLDER)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield _is_at(path, descriptor)  # it may have been swept while this run waited for the lock
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def write(path: str, data: bytes) -> None:

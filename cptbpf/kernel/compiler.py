@@ -77,9 +77,10 @@ def _header_tree(btf: Btf, source: str) -> Iterator[str]:
             digest.update(stream.read())
     cache = rundir.directory()
     path = f"{cache}/headers-{digest.hexdigest()[:32]}" if cache else ""
-    if path and os.path.isdir(path):
-        yield path
-        return
+    with rundir.held(path) as there:
+        if there:
+            yield path
+            return
     made = tempfile.mkdtemp(prefix="headers-", dir=cache)
     try:
         for name, content in headers.tree(btf, source).items():

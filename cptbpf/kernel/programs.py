@@ -7,6 +7,7 @@ A warm run of an iterator opens a few files of bpffs; no warm run starts a compi
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cptbpf import errors, rundir
@@ -121,15 +122,14 @@ def _objects(name: str, variant: sources.Variant) -> Any:
     from cptbpf.kernel import objects
 
     refusal, path = _kept("refusal", name, variant), _kept("objects", name, variant)
-    if refusal and os.path.exists(refusal):
-        with open(refusal, encoding="utf-8", errors="replace") as said:
-            raise UnsupportedError(said.read())
-    if path and os.path.exists(path):
+    if refusal and (said := rundir.read(refusal)) is not None:
+        raise UnsupportedError(said.decode(errors="replace"))
+    if path and (kept := rundir.read(path)) is not None:
         try:
-            with open(path, "rb") as stream:
-                return objects.parse(stream.read())
-        except (OSError, ValueError, TypeError, KeyError):
-            os.unlink(path)  # cut short by a full disk or a crash
+            return objects.parse(kept)
+        except (ValueError, TypeError, KeyError):  # cut short by a full disk or a crash
+            with suppress(FileNotFoundError):
+                os.unlink(path)
     compiled = _from_worker(name, variant)
     parsed = objects.parse(compiled)
     if path:
