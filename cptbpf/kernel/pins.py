@@ -15,8 +15,6 @@ from cptbpf.kernel import bpf
 BPFFS = "/sys/fs/bpf"
 _ROOT = f"{BPFFS}/cptbpf"
 _BPF_FS_MAGIC = 0xCAFE4A11
-_KEPT = 4  # sets of one name that stay: versions of cptbpf installed side by side do not push each other out
-
 _MAKING = "making-"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +87,7 @@ def _sweep(key: str) -> None:
             _remove(path)
         elif entry.startswith(f"{name}-"):
             whole.append((os.stat(path).st_mtime, path))
-    for _, path in sorted(whole)[:-_KEPT]:
+    for _, path in sorted(whole)[: -rundir.KEPT]:
         _remove(path)
 
 

@@ -134,6 +134,7 @@ def _objects(name: str, variant: sources.Variant) -> Any:
     parsed = objects.parse(compiled)
     if path:
         rundir.write(path, compiled)
+        rundir.sweep()
     return parsed
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from cptbpf import rundir
 from cptbpf.errors import UnsupportedError
-from cptbpf.kernel import bpf, pins, programs, sources
+from cptbpf.kernel import bpf, compiler, objects, pins, programs, sources
+from cptbpf.kernel.btf import Btf
 from cptbpf.kernel.loader import unlimited_memlock
 from cptbpf.kernel.tasks import TaskReader
 
@@ -158,6 +159,42 @@ def test_damaged_objects_are_compiled_again(own_places: Path, no_compiler: None)
         with pytest.raises(CompiledError):
             programs.open_set("tasks")
         assert not kept.exists()
+
+
+def test_who_compiles_sweeps_what_old_versions_left(own_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = sources.SETS["tasks"].variants[0]
+    monkeypatch.setattr(programs, "_from_worker", lambda *_: objects.dump(objects.Objects("iter", (), ())))
+    run = Path(rundir.PATH)
+    run.mkdir(mode=0o700)
+    old = [run / f"objects-tasks-iter-{number:032x}" for number in range(6)]
+    for age, path in enumerate(old):
+        path.write_bytes(b"")
+        os.utime(path, (age, age))
+    programs._objects("tasks", variant)
+    kept = {path.name for path in old[3:]} | {f"objects-tasks-iter-{sources.key('tasks')}"}
+    assert set(os.listdir(run)) == kept
+    (run / f"objects-tasks-iter-{sources.key('tasks')}").unlink()  # by another run
+    programs._objects("tasks", variant)
+    assert set(os.listdir(run)) == kept
+
+
+def test_a_header_tree_is_kept_and_not_swept_while_it_is_read(own_places: Path) -> None:
+    """Made once, and then held by whoever compiles, though it is old and there are newer ones."""
+    run, source = Path(rundir.PATH), sources.text("tasks")
+    with compiler._header_tree(Btf(), source) as tree:
+        made = Path(tree)
+    assert made.parent == run
+    for number in range(16):
+        (run / f"headers-{number:032x}").mkdir()
+    os.utime(made, (0, 0))
+    with compiler._header_tree(Btf(), source) as tree:
+        assert Path(tree) == made
+        rundir.sweep()
+        assert (made / "include" / "vmlinux.h").exists()
+    rundir.sweep()
+    assert not made.exists()
+    with compiler._header_tree(Btf(), source) as tree:
+        assert (made / "include" / "vmlinux.h").exists()
 
 
 def copied(tmp_path: Path) -> Path:
