@@ -9,7 +9,7 @@ from cptbpf.cli import options
 from cptbpf.cli.output import telling_where, text_stdout
 
 if TYPE_CHECKING:
-    from cptbpf.image.output import FileOutput
+    from cptbpf.image.output import Output
     from cptbpf.image.recording import Recording
 
 _EPILOG = """\b
@@ -45,7 +45,7 @@ def command(ctx: click.Context, file: str, form: str, output: str, fields: str |
     if form == "parquet" and output == "-":
         raise click.UsageError("a Parquet table needs a file: -o FILE", ctx)
     from cptbpf.cli.recordings import ended
-    from cptbpf.image.output import FileOutput
+    from cptbpf.image.output import opened
     from cptbpf.image.recording import Recording
 
     with Recording(options.source(file)) as recording:
@@ -57,16 +57,13 @@ def command(ctx: click.Context, file: str, form: str, output: str, fields: str |
             with telling_where():
                 stream.flush()
             return ended(recording, file)
-        target = FileOutput(output, force)
-        try:
+        with opened(output, force) as target:
             if form == "parquet":
                 _parquet(recording, target)
             else:
                 for block in _blocks(_pieces(recording, form, fields)):
                     target.write(block)
             target.commit()
-        finally:
-            target.abort()
         return ended(recording, file)
 
 
@@ -100,7 +97,7 @@ def _blocks(pieces: Iterator[str]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _parquet(recording: "Recording", target: "FileOutput") -> None:
+def _parquet(recording: "Recording", target: "Output") -> None:
     from cptbpf.cli.text import comm
     from cptbpf.export.parquet import write
 

@@ -8,7 +8,7 @@ from cptbpf.image.model import ABSENT, DROP_REASONS, EVENT_DROP, EVENT_NAMES, Re
 from cptbpf.image.rows import FIELDS, NAMES
 
 if TYPE_CHECKING:
-    from cptbpf.image.output import FileOutput
+    from cptbpf.image.output import Output
 
 _ROWS = 20_000  # of a row group: what is in memory at a time
 _TYPES = {"u32": "uint32", "s32": "int32", "u64": "uint64", "char[16]": "string"}
@@ -23,7 +23,7 @@ class _File:
 
     closed = False
 
-    def __init__(self, output: "FileOutput") -> None:
+    def __init__(self, output: "Output") -> None:
         self._output, self._at = output, 0
 
     def write(self, data: bytes) -> int:
@@ -48,7 +48,7 @@ class _File:
         return False
 
 
-def write(output: "FileOutput", ahead: int, events: Iterable[RecordedEvent], escape: Callable[[bytes], str]) -> None:
+def write(output: "Output", ahead: int, events: Iterable[RecordedEvent], escape: Callable[[bytes], str]) -> None:
     """Write the table; ``ahead`` is what CLOCK_REALTIME is ahead of CLOCK_MONOTONIC, in ns.
 
     Raises UnsupportedError where pyarrow is not installed.

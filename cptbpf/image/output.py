@@ -124,10 +124,6 @@ class FileOutput:
             self.abort()
             raise _failed("create", path, error) from error
 
-    def fileno(self) -> int:
-        """The descriptor of the file that is being written."""
-        return self._fd
-
     def _create(self) -> int:
         self._fd = -1
         flags = os.O_WRONLY | os.O_CLOEXEC

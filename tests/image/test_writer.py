@@ -54,7 +54,7 @@ def test_mode_before_the_first_byte(way: str, mask: int, tmp_path: Path) -> None
         writing = FileOutput(str(tmp_path / "x.cpt"))
     finally:
         os.umask(before)
-    status = os.fstat(writing.fileno())
+    status = os.fstat(writing._fd)
     assert (status.st_size, stat.S_IMODE(status.st_mode)) == (0, 0o600)
     writing.write(b"secret")
     assert not (tmp_path / "x.cpt").exists()
