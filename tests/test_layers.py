@@ -11,7 +11,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cptbpf"
 ROOMS = ("kernel", "trace", "proc", "image")
-SHARED = {"cpu", "errors", "fields", "procfs", "rundir", "sched", "xsave"}  # what every room may import
+SHARED = {
+    "capabilities",
+    "cpu",
+    "errors",
+    "fields",
+    "procfs",
+    "rundir",
+    "sched",
+    "syscalls",
+    "xsave",
+}  # what every room may import
+# Who is above the rooms, and what else each may import: of the kernel room the record alone, of proc what list shows.
+ABOVE = {
+    "rules": {"rules", "image.flags", "kernel.record"},
+    "export": {"export", "image"},
+    "metrics.py": {"conductors.events", "kernel.record"},
+    "cli": {"cli", "conductors", "export", "image", "kernel.record", "metrics", "proc.listing"},
+}
 # What a warm snapshot has no time for; each is imported where it is needed.
 HEAVY = {
     *("bcc", "click", "construct", "elftools", "ptrace", "rich"),
@@ -90,6 +107,18 @@ def test_what_everybody_imports_imports_nothing_but_errors(name: str) -> None:
     assert not [module for module in foreign if not within(module, "cptbpf.errors")]
 
 
+@pytest.mark.parametrize("place", ABOVE)
+def test_who_is_above_the_rooms_goes_through_the_conductors(place: str) -> None:
+    path = PACKAGE / place
+    for file in files(path) if path.is_dir() else [path]:
+        for name in imports(file):
+            if not within(name, "cptbpf") or name == "cptbpf":
+                continue
+            allowed = {*(f"cptbpf.{module}" for module in SHARED | ABOVE[place]), "cptbpf.__version__"}
+            room = name.count(".") == 1 and name.split(".")[1] in ROOMS  # from cptbpf.kernel import record: seen as both
+            assert room or any(within(name, one) for one in allowed), f"{file.relative_to(ROOT)} imports {name}"
+
+
 def test_nobody_but_the_command_line_imports_the_command_line() -> None:
     for path in files(PACKAGE):
         if path.is_relative_to(PACKAGE / "cli") or path.name == "__main__.py":
@@ -130,7 +159,7 @@ def test_an_image_is_read_without_bcc_ptrace_and_root() -> None:
 
 WARM = [
     *("cptbpf", "cptbpf.errors", "cptbpf.fields", "cptbpf.rundir", "cptbpf.conductors.snapshot"),
-    *("cptbpf.proc.pidns", "cptbpf.proc.process", "cptbpf.proc.buildid", "cptbpf.proc.system", "cptbpf.proc.capabilities"),
+    *("cptbpf.proc.pidns", "cptbpf.proc.process", "cptbpf.proc.buildid", "cptbpf.proc.system", "cptbpf.capabilities"),
     *("cptbpf.image.model", "cptbpf.image.writer", "cptbpf.image.layout"),
     *("cptbpf.trace.freezer", "cptbpf.kernel.programs", "cptbpf.kernel.record"),
 ]

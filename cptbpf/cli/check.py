@@ -9,7 +9,7 @@ from cptbpf.cli import options
 from cptbpf.cli.output import emit, emit_json
 
 if TYPE_CHECKING:
-    from cptbpf.cli.rows import Row
+    from cptbpf.conductors.check import Row
 
 _NOT_POSSIBLE = 3
 
@@ -21,7 +21,7 @@ def command(as_json: bool) -> int:
 
     Exit status 0 where snapshot can work, else 3. The first run compiles the BPF programs, which takes a second.
     """
-    from cptbpf.cli.rows import REQUIRED, rows
+    from cptbpf.conductors.check import REQUIRED, rows
 
     found = list(rows())
     missing = [row.name for row in found if row.need == REQUIRED and not row.ok]

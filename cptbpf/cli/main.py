@@ -33,7 +33,7 @@ COMMANDS = (
     "fields",
 )
 
-_TROUBLE, _NO_PRIVILEGE = 2, 3  # as in DESIGN: what no error class says, and what a permission says
+_TROUBLE, _NO_PRIVILEGE = 2, 3  # exit statuses: of what no error class tells, and of a permission
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _EXAMPLES = """\b

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import BinaryIO, NamedTuple
 
+from cptbpf import capabilities
 from cptbpf.conductors import surroundings
 from cptbpf.conductors.assemble import Assembly, Freeze, Omission
 from cptbpf.conductors.freeze import frozen_window
@@ -19,7 +20,7 @@ from cptbpf.image.flags import timespec_export
 from cptbpf.image.output import opened
 from cptbpf.image.writer import ImageWriter
 from cptbpf.kernel.tasks import RawTask, TaskReader, TaskTable
-from cptbpf.proc import capabilities, system
+from cptbpf.proc import system
 from cptbpf.trace.freezer import Freezer
 
 #: Called with how many tasks are written, and of how many.

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from cptbpf import syscalls
 from cptbpf.cli.view import calls, page, state, table, tree, unusual
 from cptbpf.cli.view.context import Context
 from cptbpf.errors import TargetError
 from cptbpf.image.model import Image, Meta, PidLevel, TaskImage, X86Regs
-from cptbpf.trace import syscalls
 from tests.cli.images import IDLE, STOPPED, TRACED, UNINTERRUPTIBLE, ZOMBIE, image, registers, task
 from tests.image.strategies import images
 

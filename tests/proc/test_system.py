@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cptbpf import capabilities
 from cptbpf.errors import PrivilegeError
-from cptbpf.proc import capabilities, system
+from cptbpf.proc import system
 
 
 def test_the_machine_is_the_one_that_we_run_on() -> None:
@@ -68,7 +69,7 @@ def test_a_missing_capability_is_named() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to give it away")
 def test_root_without_capabilities_is_not_enough() -> None:
-    script = "from cptbpf.proc import capabilities; capabilities.require('to stop tasks', 'CAP_SYS_PTRACE', 'CAP_BPF')"
+    script = "from cptbpf import capabilities; capabilities.require('to stop tasks', 'CAP_SYS_PTRACE', 'CAP_BPF')"
     path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", script]
     said = subprocess.run(command, env=path, capture_output=True, text=True)

@@ -78,7 +78,7 @@ def call(task: TaskImage) -> str:
 def _name(number: int, compat: bool) -> str | None:
     """By python-ptrace's tables, where there is a python-ptrace: an image is read on machines that trace nothing."""
     try:
-        from cptbpf.trace.syscalls import name
+        from cptbpf.syscalls import name
 
         return name(number, compat)
     except ImportError:

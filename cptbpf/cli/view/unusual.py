@@ -55,7 +55,7 @@ def _capabilities(task: TaskImage) -> list[str]:
 
 def capability_names(mask: int) -> str:
     """The capabilities of a set: their names, or how many where they are many."""
-    from cptbpf.proc.capabilities import NAMES, names
+    from cptbpf.capabilities import NAMES, names
 
     if not mask:
         return "none"

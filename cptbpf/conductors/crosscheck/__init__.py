@@ -16,7 +16,7 @@ class Result(NamedTuple):
     """One comparison.
 
     ``pid`` is the id in the namespace that was asked for, ``host_pid`` the one in cptbpf's own. ``kernel`` and ``other`` are
-    the values of both sides as JSON has them (:func:`shown`); ``witness`` is ``proc``, ``ptrace``, or ``image`` for what an
+    the values of both sides as JSON has them (:func:`cptbpf.conductors.crosscheck.values.exported`); ``witness`` is ``proc``, ``ptrace``, or ``image`` for what an
     image says twice. ``verdict`` is ``agree``, ``explained`` or ``disagree``; ``rule`` names the rule, and the reason of a
     difference.
     """
@@ -119,9 +119,10 @@ def crosscheck(
         image = load(file)
         names = {task.task.pid: task.task.comm.partition(b"\0")[0] for task in image.tasks}
         return _report(check_image(image), names, "image", len(names), started)
+    from cptbpf import capabilities
     from cptbpf.conductors.crosscheck.live import LiveCheck
     from cptbpf.conductors.crosscheck.tasks import strays
-    from cptbpf.proc import capabilities, namespaces
+    from cptbpf.proc import namespaces
 
     if freeze:
         capabilities.require("to stop tasks", "CAP_SYS_PTRACE")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cptbpf.cli import host
+from cptbpf.conductors import host
 from cptbpf.errors import CptbpfError, PrivilegeError
 from cptbpf.kernel import probe
 from cptbpf.kernel.loader import unlimited_memlock

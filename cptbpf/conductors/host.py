@@ -20,7 +20,7 @@ def capability(*names: str) -> Callable[[], str]:
     """A probe for any one of some capabilities."""
 
     def probe() -> str:
-        from cptbpf.proc.capabilities import effective
+        from cptbpf.capabilities import effective
 
         have = [name for name in names if name in effective()]
         if not have:

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cptbpf.trace import syscalls
+from cptbpf import syscalls
 
 
 @pytest.mark.parametrize(("header", "compat"), [("asm/unistd_64.h", False), ("asm/unistd_32.h", True)])
