@@ -79,6 +79,7 @@ class LiveCheck:
     def __init__(self, pidns: str | int | None, pid: int | None) -> None:
         self.reader = TaskReader()
         try:
+            self._frame = Frame(self.reader)
             self.target = resolve(self.reader, pidns, pid)
         except BaseException:
             self.reader.close()
@@ -89,7 +90,6 @@ class LiveCheck:
         self.not_stopped: list[Omission] = []
         self._depth = self.target.level - self.reader.own_level
         self._own_ns = os.stat("/proc/self/ns/pid").st_ino
-        self._frame = Frame(self.reader.own_level)
         self._results: dict[tuple[Identity, str, str], list[Result]] = {}
         self._open: dict[Identity, dict[Check, _Open]] = {}
         self._seen: set[Identity] = set()

@@ -10,8 +10,9 @@ from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, Field
 from cptbpf.image.flags import encode_task_flags, timespec_export
 from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskState
-from cptbpf.kernel.tasks import FullPass, FullTask, RawTask
-from cptbpf.proc import namespaces, witness
+from cptbpf.kernel.tasks import FullPass, FullTask, RawTask, TaskReader
+from cptbpf.proc import namespaces, stat, witness
+from cptbpf.proc.listed import TICK_NS
 from cptbpf.rules import Context, IdMap
 
 #: tid in cptbpf's own pid namespace and start_boottime: no two tasks have both.
@@ -164,13 +165,29 @@ def _id_map(kind: str) -> IdMap:
     return IdMap(namespaces.id_map(kind), namespaces.overflow_id(kind))
 
 
-class Frame:
-    """What a context is made of that stays as it is while a check runs."""
+def _boottime_offset(reader: TaskReader) -> int:
+    """What /proc adds to the start of a task, in ns: the boottime offset of cptbpf's time namespace.
 
-    def __init__(self, own_level: int) -> None:
-        self.own_level = own_level
+    Nothing before 5.11, 3ae700ecfae9 ("fs/proc: apply the time namespace offset to /proc/stat btime"): what is shown of cptbpf
+    itself tells.
+    """
+    offset = namespaces.clock_offsets().boottime
+    if not offset:
+        return 0
+    reader.ask(os.stat("/proc/self/ns/pid").st_ino, reader.own_level)
+    mine = os.getpid()
+    started = next((start for pid, start in reader.states().columns("host_pid", "start_boottime") if pid == mine), None)
+    shown = stat.read(mine, mine).starttime
+    return 0 if started is not None and started // TICK_NS == shown else offset
+
+
+class Frame:
+    """What a context is made of that stays as it is while a check runs. It may ask ``reader`` about another namespace."""
+
+    def __init__(self, reader: TaskReader) -> None:
+        self.own_level = reader.own_level
         self.user_hz = os.sysconf("SC_CLK_TCK")
-        self.boottime_offset = namespaces.clock_offsets().boottime
+        self.boottime_offset = _boottime_offset(reader)
         self.uid_map = _id_map("uid")
         self.gid_map = _id_map("gid")
 
