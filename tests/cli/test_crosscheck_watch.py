@@ -1,19 +1,24 @@
 """``cptbpf crosscheck --watch``: changes of credentials, for people and for programs."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.harness import SLOWNESS, Target
+from cptbpf.cli import credentials
+from cptbpf.kernel.cred_watch import CredChange, CredWatch
+from tests.harness import SLOWNESS, Target, children
 
 pytestmark = pytest.mark.bpf
 CPTBPF = str(Path(sys.executable).with_name("cptbpf"))
+WHILE = f"{1200 + 300 * SLOWNESS}ms"
 CHANGES = "while :; do setpriv --reuid 1234 --clear-groups sleep 0.2; done"
 
 
@@ -23,7 +28,7 @@ def watch(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_changes_are_reported(spawn: Callable[..., Target]) -> None:
     changing = spawn(["sh", "-c", CHANGES])
-    done = watch("--pidns", str(changing.host_pid), "--watch", "1500ms", "--json")
+    done = watch("--pidns", str(changing.host_pid), "--watch", WHILE, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["hook"] in ("fentry", "kprobe", "sched_switch")
@@ -35,10 +40,29 @@ def test_changes_are_reported(spawn: Callable[..., Target]) -> None:
 
 def test_a_line_for_each_change(spawn: Callable[..., Target]) -> None:
     changing = spawn(["sh", "-c", CHANGES])
-    done = watch("--pidns", str(changing.host_pid), "--watch", "1500ms")
+    done = watch("--pidns", str(changing.host_pid), "--watch", WHILE)
     assert done.returncode == 0, done.stderr
     assert "uid 0 -> 1234" in done.stdout
     assert "every task has what it was given" in done.stdout.splitlines()[-1]
+
+
+def test_what_no_change_explains_is_a_finding(
+    spawn: Callable[..., Target], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reports that are off by one in one id."""
+    honest = CredWatch.read
+
+    def lying(watch: CredWatch) -> list[CredChange]:
+        return [change._replace(new=change.new._replace(sgid=change.new.sgid ^ 1)) for change in honest(watch)]
+
+    monkeypatch.setattr(CredWatch, "read", lying)
+    changing = spawn(["sh", "-c", "while :; do setpriv --reuid 1234 --clear-groups sleep 100; done"])
+    sleeper = changing.host_pid
+    threading.Timer(0.5 * SLOWNESS, lambda: [os.kill(pid, signal.SIGKILL) for pid in children(sleeper)]).start()
+    assert credentials.run(str(changing.host_pid), None, 2.0 * SLOWNESS, False) == 1
+    told = capsys.readouterr().out
+    assert "; DISAGREES with what a pass shows" in told
+    assert " disagree" in told.splitlines()[-1]
 
 
 def test_a_signal_ends_it_with_what_was_found(spawn: Callable[..., Target]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cptbpf.conductors.crosscheck import hooks
+from cptbpf.conductors.crosscheck import live as live_check
 from cptbpf.conductors.crosscheck.live import LiveCheck
 from cptbpf.conductors.crosscheck.values import CHECKS, NOBODY
 from cptbpf.cpu import layout
@@ -140,6 +141,29 @@ def test_a_counter_of_a_thread_that_takes_over_its_leaders_id(target: Callable[.
         while identity in live._open:
             live._judge_all(later, later, shown, context, False, checks)
         assert [(result.field, result.verdict) for result in live.results()] == [("nvcsw", "agree" if executed else "disagree")]
+
+
+def test_what_moves_in_every_look_is_said_to_have_moved(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is another one before, meanwhile and after: nobody can tell, and nobody is accused."""
+    one = target("sleeper")
+    monkeypatch.setattr(live_check, "_LOOKS", 0)
+    with LiveCheck(f"pid:[{one.ns_inode}]", None) as live:
+        found = live._pass()
+        task = next(task for key, task in found.tasks.items() if key[0] == one.host_pid)
+        later = task._replace(state=task.state._replace(sig_blocked=task.state.sig_blocked ^ 1))
+        shown = read_witness(one.host_pid, one.host_pid, ("status",))
+        assert isinstance(shown, Shown)
+        mask = f"SigBlk:\t{task.state.sig_blocked:016x}".encode()
+        other = shown.raw["status"].replace(mask, b"SigBlk:\t8000000000000000")  # type: ignore[union-attr]
+        context, checks = (
+            live._frame.context((found, found), NOBODY),
+            [one for one in CHECKS if one.field.name == "sig_blocked"],
+        )
+        for before, after in ((task, later), (later, task)):
+            live._judge_all(before, after, Shown(one.host_pid, one.host_pid, {"status": other}), context, False, checks)
+        live.repeat()
+        ((field, verdict, rule),) = [(result.field, result.verdict, result.rule) for result in live.results()]
+        assert (field, verdict, rule) == ("sig_blocked", "explained", "kept moving: in each of 2 looks")
 
 
 def lying(tmp_path: Path, target: Target, old: bytes, new: bytes, name: str = "status", tid: int = 0) -> dict[str, str]:

@@ -76,6 +76,9 @@ def test_what_is_mounted_over_is_named(target: Callable[..., Target], tmp_path: 
     status, document = under_mounts({place: str(fake)}, "--pidns", one.host_pid)
     assert status == 0
     assert document["summary"]["covered"] == [place]
+    script = f'mount --bind {fake} {place} && exec "$@"'
+    done = command("crosscheck", "--pidns", one.host_pid, before=(*PRIVATE, "sh", "-c", script, "sh"))
+    assert f"mounted over: {place}: whoever reads it is not shown what the kernel says" in done.stdout.decode()
     assert under_mounts({}, "--pidns", one.host_pid)[1]["summary"]["covered"] == []
 
 
