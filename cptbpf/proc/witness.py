@@ -205,10 +205,13 @@ def _text(directory: int, name: str, tid: int, tgid: int, covered: bool, frozen:
 
 
 def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
-    """Of tasks that are there: the thread group, and the ids at every level from the pid namespace of /proc inwards."""
+    """Of tasks that are there: the thread group, and the ids at every level from the pid namespace of /proc inwards.
+
+    What is mounted over their files is left out, so that this is for the frozen window as well.
+    """
     found: dict[int, tuple[int, tuple[int, ...]]] = {}
     for tid in tids:
-        shown = read(tid, tid, ("status",))
+        shown = read(tid, tid, ("status",), frozen=True)
         if isinstance(shown, Shown):
             group, levels = shown.value("status Tgid", 0), shown.value("status NSpid *", 0)
             if isinstance(group, int) and isinstance(levels, tuple) and not isinstance(levels, Absent):
