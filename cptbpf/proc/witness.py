@@ -154,26 +154,28 @@ def read(tid: int, tgid: int, names: Iterable[str], frozen: bool = False) -> Sho
     ``frozen``: tasks stand still. What is mounted over these files is then left out (:data:`NOT_READ`): to open it might wait
     for one of them.
     """
-    folder, covered = f"{tgid}/task/{tid}", False
     try:
-        directory = procfs.open_file(folder, os.O_PATH | os.O_DIRECTORY)
+        directory, covered = _folder(f"{tgid}/task/{tid}", tgid, frozen)
     except OSError as error:
-        if error.errno != procfs.COVERED:
-            return error.errno or errno.EIO
-        if frozen:
+        if frozen and error.errno == procfs.COVERED:
             return Shown(tid, tgid, dict.fromkeys(names, NOT_READ))
-        if namespaces.may_hang(tgid):
-            return procfs.COVERED
-        covered = True
-        try:
-            directory = os.open(f"/proc/{folder}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as beneath:
-            return beneath.errno or errno.EIO
+        return error.errno or errno.EIO
     try:
         raw = {name: _text(directory, name, tid, tgid, covered, frozen) for name in names}
     finally:
         os.close(directory)
     return Shown(tid, tgid, raw)
+
+
+def _folder(path: str, tgid: int, frozen: bool) -> tuple[int, bool]:
+    """A descriptor of a task's folder, and whether it is another one that is mounted over it. Raises OSError, with
+    procfs.COVERED where that must not be looked at."""
+    try:
+        return procfs.open_file(path, os.O_PATH | os.O_DIRECTORY), False
+    except OSError as error:
+        if error.errno != procfs.COVERED or frozen or namespaces.may_hang(tgid):
+            raise
+    return os.open(f"/proc/{path}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), True
 
 
 def unread(name: str, error: OSError) -> Absent:
@@ -192,16 +194,11 @@ def _text(directory: int, name: str, tid: int, tgid: int, covered: bool, frozen:
             return _executable(tgid)
         return _read_cover(directory, name) if covered else _read_one(directory, name)
     except OSError as error:
-        if error.errno != procfs.COVERED:
+        if frozen and error.errno == procfs.COVERED:
+            return NOT_READ
+        if error.errno != procfs.COVERED or namespaces.may_hang(tgid):
             return unread(name, error)
-    if frozen:
-        return NOT_READ
-    if namespaces.may_hang(tgid):
-        return UNREADABLE
-    try:
-        return _read_cover(directory, name)
-    except OSError as error:
-        return unread(name, error)
+    return _text(directory, name, tid, tgid, True, frozen)
 
 
 def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
