@@ -6,19 +6,10 @@
  * fentry or kprobe. FOLLOW_SWITCHES, for kernels that let neither be: compared, at the end of each of the task's turns on a
  * cpu, with what they were at its birth, in the first pass or when they were last reported. So two changes within one turn
  * are one, and one of a task that does not leave its cpu is not seen. A change that was taken back within the turn is counted,
- * by the address of the credentials. RAW_TP: in a hash by the task's address, for kernels
- * without task storage for tracing programs (before 5.13, a10787e6d58c, "bpf: Enable task local storage for tracing programs").
+ * by the address of the credentials.
  *
  * All is compiled with UNTRUSTED_POINTERS; only what every switch looks at is followed directly (FOLLOW).
  */
-#ifdef RAW_TP
-#define FOLLOW(member) READ(member)
-#else
-#define FOLLOW(member) (member)
-#endif
-
-#define TASK_DEAD 0x80			/* linux/sched.h: a macro; its value since 4.14 */
-#define MAX_KNOWN 65536			/* tasks in the hash */
 #define MAX_DEPTH 256			/* of the watched tree */
 
 struct cred_watch {
@@ -167,63 +158,6 @@ int on_commit(u64 *ctx)
 
 #else
 
-struct known {				/* of a task, since its birth, the first pass or its last report */
-	u64 cred;
-	u64 group_info;
-	u64 exec_id;
-	u32 pid;			/* ids as they were then: at its last switch it may have none any more */
-	u32 tgid;
-	u32 host_pid;
-	u32 host_tgid;
-	struct cred_values values;
-};
-
-#ifdef RAW_TP
-BPF_TABLE("hash", u64, struct known, known_tasks, MAX_KNOWN);
-
-static __always_inline struct known *known_of(struct task_struct *task)
-{
-	u64 key = (u64)task;
-
-	return known_tasks.lookup(&key);
-}
-
-static __always_inline struct known *known_new(struct task_struct *task)
-{
-	u64 key = (u64)task;
-	struct known none = {};
-
-	known_tasks.update(&key, &none);
-	return known_tasks.lookup(&key);
-}
-
-static __always_inline void known_end(struct task_struct *task)
-{
-	u64 key = (u64)task;
-
-	if (task_state(task) & TASK_DEAD)
-		known_tasks.delete(&key);
-}
-#else
-BPF_TASK_STORAGE(known_tasks, struct known);
-
-static __always_inline struct known *known_of(struct task_struct *task)
-{
-	return known_tasks.task_storage_get(task, 0, 0);
-}
-
-static __always_inline struct known *known_new(struct task_struct *task)
-{
-	struct known *known = known_tasks.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
-
-	return known ? known : known_of(task);	/* EAGAIN, where a pass and a birth meet in one instant on two cpus */
-}
-
-static __always_inline void known_end(struct task_struct *task)	/* it goes with the task */
-{
-}
-#endif
-
 /* Begins to follow a task. Never at a switch: there the run queue is locked, and memory is not to be asked for. */
 static __always_inline int follow(struct task_struct *task)
 {
@@ -237,11 +171,12 @@ static __always_inline int follow(struct task_struct *task)
 	pid = asked_for(&watch->asked, task);
 	if (!pid)
 		return 0;
-	known = known_new(task);
+	known = memory_new(task);
 	if (!known) {
 		__sync_fetch_and_add(&watch->options.dropped, 1);
 		return 0;
 	}
+	known->pid = 0;
 	cred = READ(task->real_cred);
 	known->cred = (u64)cred;
 	known->exec_id = READ(task->self_exec_id);
@@ -308,7 +243,7 @@ static __always_inline void look_at_replacement(struct cred_watch *watch, struct
 int on_switch(u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[1];
-	struct known *known = known_of(task);
+	struct known *known = memory_of(task);
 	struct cred_watch *watch = the_watch();
 
 	if (!known || !known->pid || !watch)
@@ -317,7 +252,7 @@ int on_switch(u64 *ctx)
 		report(watch, task, known);
 	else
 		look_at_replacement(watch, task, known);
-	known_end(task);
+	memory_end(task);
 	return 0;
 }
 
@@ -332,7 +267,7 @@ int on_pass(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
-	return task && !known_of(task) ? follow(task) : 0;
+	return task && !memory_of(task) ? follow(task) : 0;
 }
 
 #endif

@@ -6,45 +6,12 @@
  * A watch is made at the task's birth or by a pass, never at a switch: there the run queue is locked, and an allocation that
  * wakes kswapd would lock it again.
  *
- * WATCH_HASH: watches in a hash by the task's address, for kernels without task storage for tracing programs (before 5.13,
- * a10787e6d58c, "bpf: Enable task local storage for tracing programs"). RAW_TP: for kernels that load no BTF tracepoints; a raw
- * one gets plain addresses.
- *
  * Reports are compiled with UNTRUSTED_POINTERS: the verifier searches the kernel's whole BTF for each pointer that a program
  * follows by itself, which takes it ten times as long, and reports are few. Only what every switch reads is followed (FOLLOW).
  */
-#ifdef RAW_TP
-#define FOLLOW(member) READ(member)
-#else
-#define FOLLOW(member) (member)
-#endif
-
-#define TASK_DEAD 0x80			/* linux/sched.h: a macro; its value since 4.14 */
-#define MAX_WATCHES 65536		/* of the hash */
 #define LONGEST_TICK 10000000		/* ns: HZ is at least 100 */
 #define EXIT_STATES 0x30		/* EXIT_DEAD | EXIT_ZOMBIE */
 #define NO_SIGNAL 0xffffffffU		/* exit_signal of what is no leader */
-
-struct task_ids {			/* the ids of struct task_record, in its order */
-	u32 pid;
-	u32 tgid;
-	u32 others[12];
-};
-
-#define WATCH_MOVED (1 << 0)		/* it ran since its last report */
-
-struct watch {
-	u64 cred;			/* address of its credentials when it was last reported */
-	u64 due;			/* of its next report, ns */
-	u64 tick;			/* jiffies, while that is not due */
-	u32 flags;
-	u32 old_pid;			/* of a failed exec that changed its id */
-	u32 exec_id;			/* of the last exec that was told */
-	u32 born;			/* its birth was told; apart, because a pass changes the flags meanwhile */
-	u32 told;			/* it was told of, or that was lost: what is kept here holds */
-	u32 ended;			/* it ran for the last time */
-	struct task_ids ids;		/* as they were at its birth, exec or exit: at its last switch it has none any more */
-};
 
 struct sample {
 	struct sample_head head;
@@ -63,72 +30,6 @@ BPF_ARRAY(settings, struct sample_options, 1);	/* apart, because user space chan
 BPF_PERCPU_ARRAY(stats, struct sample_stats, 1);
 BPF_F_TABLE("hash", u32, u64, seeds, 1, BPF_F_NO_PREALLOC);	/* id in the reader's namespace: start_boottime */
 BPF_RINGBUF_OUTPUT(samples, 1);
-
-#ifdef WATCH_HASH
-BPF_TABLE("hash", u64, struct watch, watches, MAX_WATCHES);
-
-static __always_inline struct watch *watch_of(struct task_struct *task)
-{
-	u64 key = (u64)task;
-
-	return watches.lookup(&key);
-}
-
-/* The watch of a task, made where there is none yet. NULL for want of memory. */
-static __always_inline struct watch *watch_new(struct task_struct *task)
-{
-	struct watch none = {};
-	u64 key = (u64)task;
-
-	watches.insert(&key, &none);
-	return watches.lookup(&key);
-}
-
-static __always_inline void watch_end(struct task_struct *task)
-{
-	u64 key = (u64)task;
-
-	watches.delete(&key);
-}
-#else
-BPF_TASK_STORAGE(watches, struct watch);
-
-static __always_inline struct watch *watch_of(struct task_struct *task)
-{
-	return watches.task_storage_get(task, 0, 0);
-}
-
-/* The kernel makes none (EAGAIN) where a pass and a birth meet in one instant on two cpus: then it is there now. */
-static __always_inline struct watch *watch_new(struct task_struct *task)
-{
-	struct watch *watch = watches.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
-
-	return watch ? watch : watch_of(task);
-}
-
-static __always_inline void watch_end(struct task_struct *task)	/* it goes with the task */
-{
-}
-#endif
-
-/* Whether a watch can be made with the run queue locked: from the hash's own elements, or as the kernel has it. */
-static __always_inline bool allocates_anywhere(void)
-{
-#ifdef WATCH_HASH
-	return true;
-#else
-	return storage_allocates_anywhere();
-#endif
-}
-
-static __always_inline struct task_struct *running_task(void)
-{
-#ifdef WATCH_HASH
-	return (void *)bpf_get_current_task();
-#else
-	return (void *)bpf_get_current_task_btf();
-#endif
-}
 
 static __always_inline struct sampler *the_sampler(void)
 {
@@ -365,7 +266,7 @@ int on_switch(u64 *ctx)
 
 	if (!sampler || !may_be_ours(sampler, task))
 		return 0;
-	watch = watch_of(task);
+	watch = memory_of(task);
 	if (!watch) {
 		if ((options().flags & (SAMPLE_SEEDED | SAMPLE_TREE)) == SAMPLE_SEEDED && FOLLOW(task->thread_pid) && FOLLOW(task->pid))
 			count_unknown();
@@ -375,7 +276,7 @@ int on_switch(u64 *ctx)
 	if (dead ? ends(watch) : due(task, watch))
 		report(sampler, task, watch, dead ? SAMPLE_EXIT : SAMPLE_STATE);
 	if (dead)
-		watch_end(task);
+		memory_end(task);
 	return 0;
 }
 
@@ -387,7 +288,7 @@ static __always_inline int executed(u64 *ctx)
 
 	if (!sampler || !may_be_ours(sampler, task))
 		return 0;
-	watch = watch_of(task);
+	watch = memory_of(task);
 	if (watch && watch->exec_id != (u32)FOLLOW(task->self_exec_id))
 		report(sampler, task, watch, SAMPLE_EXEC);
 	return 0;
@@ -403,7 +304,7 @@ static __always_inline int executed(u64 *ctx)
 /* Tells a birth once: a pass may have met the child before. False for want of memory. */
 static __always_inline bool born(struct sampler *sampler, struct task_struct *child)
 {
-	struct watch *watch = watch_new(child);
+	struct watch *watch = memory_new(child);
 
 	if (!watch)
 		return false;
@@ -422,7 +323,7 @@ int on_fork(u64 *ctx)
 
 	if (!sampler || !asked_for(&sampler->asked, child))
 		return 0;
-	if (options().flags & SAMPLE_TREE && !watch_of(parent))
+	if (options().flags & SAMPLE_TREE && !memory_of(parent))
 		return 0;
 	if (!born(sampler, child) && !allocates_anywhere())
 		count_missed();		/* else on_newborn tries again */
@@ -438,10 +339,10 @@ int on_newborn(u64 *ctx)
 
 	if (!allocates_anywhere() || !sampler || !may_be_ours(sampler, child))
 		return 0;
-	watch = watch_of(child);
+	watch = memory_of(child);
 	if (watch && watch->born)
 		return 0;
-	if (options().flags & SAMPLE_TREE && !watch_of(running_task()))
+	if (options().flags & SAMPLE_TREE && !memory_of(running_task()))
 		return 0;
 	if (!born(sampler, child))
 		count_missed();
@@ -469,7 +370,7 @@ int on_exit(u64 *ctx)
 
 	if (!sampler || !may_be_ours(sampler, task))
 		return 0;
-	watch = watch_of(task);
+	watch = memory_of(task);
 	if (!watch)
 		return 0;
 	old_pid = watch->ids.pid;
@@ -489,7 +390,7 @@ int on_tick(u64 *ctx)
 
 	if (!sampler || !may_be_ours(sampler, task))
 		return 0;
-	watch = watch_of(task);
+	watch = memory_of(task);
 	if (watch && due(task, watch))
 		report(sampler, task, watch, SAMPLE_STATE);
 	return 0;
@@ -514,7 +415,7 @@ static __always_inline struct watch *watch_met(struct sampler *sampler, struct t
 		sampler->nobody.told = 1;
 		return &sampler->nobody;
 	}
-	watch = watch_new(task);
+	watch = memory_new(task);
 	if (!watch)
 		count_missed();
 	return watch;
@@ -541,7 +442,7 @@ int on_pass(struct bpf_iter__task *ctx)
 
 	if (!sampler || !task)
 		return 0;
-	watch = watch_of(task);
+	watch = memory_of(task);
 	if (flags & SAMPLE_OVERDUE && (!watch || !overdue(task, watch, flags)))
 		return 0;
 	if (!asked_for(&sampler->asked, task))
