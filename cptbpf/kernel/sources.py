@@ -127,6 +127,11 @@ SETS: dict[str, ProgramSet] = {
             Variant("kprobe", ("UNTRUSTED_POINTERS",), (Program("on_commit", "kprobe", "commit_creds"),)),
             Variant("sched_switch", ("UNTRUSTED_POINTERS", "FOLLOW_SWITCHES"), _cred_followers("tp_btf")),
             Variant(
+                "sched_switch-hash",
+                ("UNTRUSTED_POINTERS", "FOLLOW_SWITCHES", "NO_TASK_STORAGE"),
+                _cred_followers("tp_btf"),
+            ),
+            Variant(
                 "sched_switch-raw",
                 ("UNTRUSTED_POINTERS", "FOLLOW_SWITCHES", "NO_TASK_STORAGE", "RAW_TP"),
                 _cred_followers("raw_tp"),

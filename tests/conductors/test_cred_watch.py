@@ -27,6 +27,7 @@ hooks = pytest.mark.parametrize(
         pytest.param("fentry", marks=pytest.mark.kprobe),
         pytest.param("kprobe", marks=pytest.mark.kprobe),
         pytest.param("sched_switch", marks=pytest.mark.needs("task_storage")),
+        "sched_switch-hash",
         "sched_switch-raw",
     ],
 )

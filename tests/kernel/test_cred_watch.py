@@ -20,13 +20,14 @@ IDS = ("uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid")
 
 pytestmark = pytest.mark.bpf
 
-# sched_switch-raw is for kernels without task storage; it works on all others as well
+# sched_switch-hash is for kernels without task storage, -raw for those without BTF tracepoints; they work on all others as well
 hooks = pytest.mark.parametrize(
     "hook",
     [
         pytest.param("fentry", marks=pytest.mark.kprobe),
         pytest.param("kprobe", marks=pytest.mark.kprobe),
         pytest.param("sched_switch", marks=pytest.mark.needs("task_storage")),
+        "sched_switch-hash",
         "sched_switch-raw",
     ],
 )
