@@ -8,6 +8,8 @@ struct task_ids {			/* the ids of struct task_record, in its order */
 	u32 tgid;
 	u32 others[12];
 };
+_Static_assert(sizeof(struct task_ids) == __builtin_offsetof(struct task_record, state) - __builtin_offsetof(struct task_record, pid),
+	       "struct task_ids is copied as the ids of struct task_record");
 
 #define WATCH_MOVED (1 << 0)		/* it ran since its last report */
 
