@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What crosses the kernel boundary of a change of credentials. cptbpf/kernel/cred_watch.py reads it, and compares `size` with
- * what it expects. A member has the name that the catalogue gives it. Keep every member on its natural boundary: no padding.
+ * What crosses the kernel boundary of a change of credentials. tools/generate derives Python's view of it, as of task_record.h:
+ * a member has the name that the catalogue gives it, and stands on its natural boundary.
  */
 #ifndef CRED_RECORD_H
 #define CRED_RECORD_H
@@ -43,12 +43,18 @@ struct cred_change {
 	struct cred_values new;
 };
 
-/* What user space sets, and what it gets back: the one element of the map `watched`. */
+/* What user space sets, and what it gets back. */
 struct cred_options {
 	u32 root;		/* id in the reader's namespace of the process whose tree is watched; 0: all of the namespace */
 	u32 pad;
 	u64 dropped;		/* changes that found no room, or of which could not be told whether they belong to the tree */
 	u64 replaced;		/* where switches are followed: replaced by equal ones within a turn, and not by an execve */
+};
+
+/* The one element of the map `watched`. */
+struct cred_watch {
+	struct asked asked;
+	struct cred_options options;
 };
 
 #endif

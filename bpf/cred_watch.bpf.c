@@ -12,11 +12,6 @@
  */
 #define MAX_DEPTH 256			/* of the watched tree */
 
-struct cred_watch {
-	struct asked asked;
-	struct cred_options options;
-};
-
 BPF_ARRAY(watched, struct cred_watch, 1);
 BPF_RINGBUF_OUTPUT(changes, 256);
 

@@ -6,12 +6,6 @@
 #ifndef TASK_READ_H
 #define TASK_READ_H
 
-/* What a reader asked for, and the address of the asked pid_namespace, once it has been seen. */
-struct asked {
-	struct reader_request request;
-	u64 ns;
-};
-
 struct upid_value {			/* struct upid as it lies in memory */
 	u32 nr;
 	u32 pad;

@@ -205,6 +205,12 @@ struct reader_request {
 	u32 flags;		/* READER_* */
 };
 
+/* A request as it stands in a map. */
+struct asked {
+	struct reader_request request;
+	u64 ns;			/* address of the asked pid_namespace, once a program has seen it */
+};
+
 /* What a reader gets that has no entry: who it is. A reader in a nested pid namespace cannot know its global id otherwise. */
 struct reader_identity {
 	u32 size;		/* sizeof(struct reader_identity) */

@@ -1,49 +1,36 @@
 """Changes of credentials as they happen: bpf/cred_watch.bpf.c, in the structs of bpf/cred_record.h."""
 
 import os
-import struct
 from types import TracebackType
 from typing import NamedTuple
 
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs
-from cptbpf.kernel.record import READER_REQUEST, TaskState
+from cptbpf.kernel.cred_record import (
+    CRED_CHANGE,
+    CRED_OPTIONS,
+    CRED_VALUES,
+    CRED_WATCH,
+    MAX_CRED_GROUPS,
+    CredOptions,
+    CredRecord,
+    CredValues,
+)
+from cptbpf.kernel.record import TaskState
 from cptbpf.kernel.ringbuf import RingBuffer
 from cptbpf.kernel.tasks import TaskReader
 
-_GROUPS = 32  # MAX_CRED_GROUPS
-_VALUES = struct.Struct(f"=12I5Q{_GROUPS}I")  # struct cred_values
-_HEAD = struct.Struct("=4I4xQQ16s")  # struct cred_change up to its values, without its size
-_SIZE = 4 + _HEAD.size + 2 * _VALUES.size
-_WATCH = struct.Struct(f"={READER_REQUEST.size}s8xI4xQQ")  # struct cred_watch: request, ns, root, dropped, replaced
 _ZERO = bytes(4)  # the key of an array's first element
 
 
-class Credentials(NamedTuple):
+class Credentials(CredValues):
     """The ids, sets and groups of a struct cred, named as in the catalogue.
 
     ``groups``
         The first 32 supplementary groups, of ``ngroups``; None where only their number is known.
     """
 
-    user: int
-    uid: int
-    euid: int
-    suid: int
-    fsuid: int
-    gid: int
-    egid: int
-    sgid: int
-    fsgid: int
-    securebits: int
-    user_ns: int
-    ngroups: int
-    cap_inheritable: int
-    cap_permitted: int
-    cap_effective: int
-    cap_bset: int
-    cap_ambient: int
-    groups: tuple[int, ...] | None
+    __slots__ = ()
 
     @classmethod
     def of(cls, state: TaskState) -> "Credentials":
@@ -108,7 +95,7 @@ class CredWatch:
         self._programs = [at for name, at in descriptors.items() if name.startswith("program ")]
         try:
             self._ring = RingBuffer(descriptors["changes"])
-            bpf.map_update(self._watched, _ZERO, _WATCH.pack(reader.request(), root, 0, 0))
+            bpf.map_update(self._watched, _ZERO, CRED_WATCH.pack(reader.request(), CRED_OPTIONS.pack(root, 0, 0)))
             if "on_pass" in descriptors:
                 self._begin_with(descriptors["on_pass"])
         except BaseException:
@@ -132,17 +119,18 @@ class CredWatch:
         one is not run while it (a kprobe: any of a kprobe, or bpf(2) on a map) is at work on that cpu already, for a task that
         lost the cpu in the midst of it. Not every kernel counts them."""
         missed = sum(bpf.program_stats(program).misses for program in self._programs)
-        return self._counted(2) + missed + sum(map(bpf.misses, self._links))
+        return self._options().dropped + missed + sum(map(bpf.misses, self._links))
 
     @property
     def replaced(self) -> int:
         """How often a task had other credentials with equal values at the end of a turn, and had executed no program: where
         switches are followed, what they were in between was not seen."""
-        return self._counted(3)
+        return self._options().replaced
 
-    def _counted(self, member: int) -> int:
-        value = bpf.map_lookup(self._watched, _ZERO, _WATCH.size)
-        return int(_WATCH.unpack(value)[member]) if value else 0
+    def _options(self) -> CredOptions:
+        value = bpf.map_lookup(self._watched, _ZERO, CRED_WATCH.size) or bytes(CRED_WATCH.size)
+        _asked, options = CRED_WATCH.unpack(value)
+        return CredOptions._make(CRED_OPTIONS.unpack(options))
 
     def wait(self, timeout: float) -> bool:
         """Whether there is a change to read, within ``timeout`` seconds; False at once after :meth:`interrupt`."""
@@ -167,18 +155,30 @@ class CredWatch:
             os.close(pass_)
 
     def _change(self, record: bytes) -> CredChange:
-        if len(record) != _SIZE or int.from_bytes(record[:4], "little") != _SIZE:
+        if len(record) != CRED_CHANGE.size or int.from_bytes(record[:4], "little") != CRED_CHANGE.size:
             raise UnsupportedError("the loaded BPF programs write another record than this version of cptbpf reads")
-        pid, tgid, host_pid, host_tgid, time_ns, start, comm = _HEAD.unpack_from(record, 4)
-        old, new = (_credentials(values) for values in _VALUES.iter_unpack(record[4 + _HEAD.size :]))
-        return CredChange(time_ns, pid, tgid, host_pid, host_tgid, start, comm, old, new, self.hook)
+        change = CredRecord._make(CRED_CHANGE.unpack(record))
+        return CredChange(
+            change.time,
+            change.pid,
+            change.tgid,
+            change.host_pid,
+            change.host_tgid,
+            change.start_boottime,
+            change.comm,
+            _credentials(change.old),
+            _credentials(change.new),
+            self.hook,
+        )
 
 
-def _credentials(values: tuple[int, ...]) -> Credentials:
-    ngroups = values[11]
-    return Credentials._make((*values[:17], values[17 : 17 + min(ngroups, _GROUPS)]))
+def _credentials(values: bytes) -> Credentials:
+    numbers = CRED_VALUES.unpack(values)
+    numbers, groups = numbers[:-MAX_CRED_GROUPS], numbers[-MAX_CRED_GROUPS:]
+    found = Credentials._make((*numbers, groups))
+    return found._replace(groups=groups[: found.ngroups])
 
 
 def _nothing(change: CredChange) -> bool:
     """Whether the groups were set to what they were: to the kernel that is a new list. Of a long one the end is not known."""
-    return change.old == change.new and change.new.ngroups <= _GROUPS
+    return change.old == change.new and change.new.ngroups <= MAX_CRED_GROUPS
