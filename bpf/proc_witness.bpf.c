@@ -5,20 +5,6 @@
  *
  * Only for readers with an entry in the map `readings`, by their thread id: for everybody else it is one look into a map.
  */
-#define ENTERED 1
-#define RETURNED 2
-
-struct reading {
-	struct asked asked;
-	u32 stage;		/* ENTERED: `before` holds; RETURNED: `after` as well. 0 on the way in */
-	u32 pad;
-	u64 task;		/* address of the task that is rendered, which a kretprobe is not told */
-	u64 begin;		/* ns, monotonic: before anything of `before` was read */
-	u64 end;		/* and after everything of `after` was */
-	struct task_record before;
-	struct task_record after;
-};
-
 BPF_F_TABLE("hash", u64, struct reading, readings, 64, BPF_F_NO_PREALLOC);
 
 /*
@@ -51,7 +37,7 @@ static __always_inline int entered(u64 *ctx)
 	reading->begin = bpf_ktime_get_ns();
 	reading->task = (u64)RENDERED_TASK(ctx);
 	witness(reading, RENDERED_TASK(ctx), &reading->before);
-	reading->stage = ENTERED;
+	reading->stage = READING_ENTERED;
 	return 0;
 }
 
@@ -60,7 +46,7 @@ static __always_inline int returned(u64 *ctx)
 	u64 tid = bpf_get_current_pid_tgid();
 	struct reading *reading = readings.lookup(&tid);
 
-	if (!reading || reading->stage != ENTERED)
+	if (!reading || reading->stage != READING_ENTERED)
 		return 0;
 #ifdef UNTRUSTED_POINTERS
 	witness(reading, (struct task_struct *)reading->task, &reading->after);
@@ -68,7 +54,7 @@ static __always_inline int returned(u64 *ctx)
 	witness(reading, RENDERED_TASK(ctx), &reading->after);
 #endif
 	reading->end = bpf_ktime_get_ns();
-	reading->stage = RETURNED;
+	reading->stage = READING_RETURNED;
 	return 0;
 }
 

@@ -6,8 +6,7 @@
  * by its thread id; its value holds the scratch memory as well, so that concurrent readers never share any.
  */
 struct reader {
-	struct asked asked;		/* begins with the request */
-	u64 running;			/* tasks of a full pass that no tracer had stopped, or that had not left their CPU */
+	struct reader_head head;
 	struct task_record record;
 	struct task_extra extra;
 	u64 stack[MAX_STACK];
@@ -45,13 +44,13 @@ static __always_inline struct reader *record_for(struct bpf_iter__task *ctx)
 		introduce(ctx, tid);
 		return NULL;
 	}
-	pid = asked_for(&reader->asked, task);
+	pid = asked_for(&reader->head.asked, task);
 	if (!pid)
 		return NULL;
 	__builtin_memset(&reader->record, 0, sizeof(reader->record));
 	reader->record.size = sizeof(reader->record);
 	reader->record.pid = pid;
-	read_ids(&reader->asked, task, &reader->record);
+	read_ids(&reader->head.asked, task, &reader->record);
 	read_task(task, &reader->record);
 	return reader;
 }

@@ -211,6 +211,12 @@ struct asked {
 	u64 ns;			/* address of the asked pid_namespace, once a program has seen it */
 };
 
+/* What leads an entry of the map `readers`. */
+struct reader_head {
+	struct asked asked;
+	u64 running;		/* tasks of a full pass that no tracer had stopped, or that had not left their CPU */
+};
+
 /* What a reader gets that has no entry: who it is. A reader in a nested pid namespace cannot know its global id otherwise. */
 struct reader_identity {
 	u32 size;		/* sizeof(struct reader_identity) */

@@ -55,7 +55,7 @@ static __always_inline void read_user_state(struct task_struct *task, struct rea
 	extra->gsbase = task->thread.gsbase;
 	extra->fsindex = task->thread.fsindex;
 	extra->gsindex = task->thread.gsindex;
-	if (reader->asked.request.flags & READER_NO_FSGSBASE) {
+	if (reader->head.asked.request.flags & READER_NO_FSGSBASE) {
 		extra->fsbase = task_segment_base(task, extra->fsindex, extra->fsbase);
 		extra->gsbase = task_segment_base(task, extra->gsindex, extra->gsbase);
 	}
@@ -146,9 +146,9 @@ int bpf_iter__task_regs(struct bpf_iter__task *ctx)
 	read_handlers(task, extra);
 	bpf_probe_read_kernel(extra->tls, sizeof(extra->tls), (void *)task->thread.tls_array);
 	read_debug_registers(task, extra);
-	if (reader->asked.request.flags & READER_REGS && reader->record.valid & TASK_HAS_MM)
+	if (reader->head.asked.request.flags & READER_REGS && reader->record.valid & TASK_HAS_MM)
 		read_user_state(task, reader);
-	if (reader->asked.request.flags & READER_STACK) {
+	if (reader->head.asked.request.flags & READER_STACK) {
 		stack = bpf_get_task_stack(task, reader->stack, sizeof(reader->stack), 0);
 		if (stack > 0)
 			extra->stack = stack / sizeof(u64);
@@ -156,6 +156,6 @@ int bpf_iter__task_regs(struct bpf_iter__task *ctx)
 	write_task(ctx->meta->seq, reader, task);
 	if (!still)
 		/* where the buffer is full, what was written of the task is dropped, and it is shown again */
-		reader->running += !bpf_seq_write(ctx->meta->seq, extra, 0);
+		reader->head.running += !bpf_seq_write(ctx->meta->seq, extra, 0);
 	return 0;
 }

@@ -101,7 +101,7 @@ def render() -> str:
     lines = [f"{name} = {value:#x}" for name, value in constants.items()]
     lines += _task_state(structs["task_record"])
     lines += _task_extra(structs["task_extra"])
-    for name in ("pid_level", "reader_identity", "reader_request"):
+    for name in ("pid_level", "reader_identity", "reader_request", "reader_head"):
         lines += _flat(structs[name])
     return _module(_FIRST, lines)
 
@@ -132,6 +132,16 @@ def render_credentials() -> str:
     lines += ["", *_flat(options)]
     lines += _flat(structs["cred_watch"])
     return _module("cred_record.h", lines)
+
+
+def render_readings() -> str:
+    """The text of ``cptbpf/kernel/witness_record.py``."""
+    constants, structs = _read("witness_record.h")
+    reading = structs["reading"]
+    lines = [f"{name} = {value:#x}" for name, value in constants.items()]
+    lines += _tuple(reading.members, "Reading", "What is told of one reading, its records not yet decoded: struct reading.")
+    lines += ["", *_flat(reading)]
+    return _module("witness_record.h", lines)
 
 
 def _module(header: str, lines: list[str]) -> str:

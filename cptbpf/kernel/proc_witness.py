@@ -11,12 +11,10 @@ from typing import NamedTuple
 from cptbpf import procfs
 from cptbpf.errors import UnsupportedError
 from cptbpf.kernel import bpf, programs
-from cptbpf.kernel.record import READER_REQUEST, TASK_RECORD, TaskState
+from cptbpf.kernel.record import TASK_RECORD, TaskState
 from cptbpf.kernel.tasks import TaskReader
+from cptbpf.kernel.witness_record import READING, READING_RETURNED, Reading
 
-_RETURNED = 2
-_HEAD = struct.Struct(f"={READER_REQUEST.size}xQI4xQQQ")  # struct reading up to its records: ns, stage, task, begin, end
-_SIZE = _HEAD.size + 2 * TASK_RECORD.size
 _TRIES = 10  # a kretprobe is lost where too many readers of /proc sleep in the function at once
 
 
@@ -55,7 +53,7 @@ class ProcWitness:
         self._readings = self._loaded.descriptors["readings"]
         self.hook = self._loaded.variant
         self.refused = self._loaded.refused
-        if bpf.map_value_size(self._readings) != _SIZE:
+        if bpf.map_value_size(self._readings) != READING.size:
             self.close()
             raise UnsupportedError("the BPF programs write another record than this version of cptbpf reads")
 
@@ -75,16 +73,15 @@ class ProcWitness:
         Raises OSError where the task is gone, UnsupportedError where the programs were not called: no such file, then.
         """
         key = struct.pack("=Q", self._reader.identity()[0])
-        entry = (self._reader.request() + bytes(_SIZE))[:_SIZE]
+        entry = self._reader.request().ljust(READING.size, b"\0")
         try:
             for _ in range(_TRIES):
                 bpf.map_update(self._readings, key, entry)
                 text = _content(descriptor)
-                reading = bpf.map_lookup(self._readings, key, _SIZE) or entry
-                _ns, stage, _task, begin, end = _HEAD.unpack_from(reading)
-                if stage == _RETURNED:
-                    before, after = (TaskState._make(values) for values in TASK_RECORD.iter_unpack(reading[_HEAD.size :]))
-                    return Witnessed(text, before, after, end - begin)
+                reading = Reading._make(READING.unpack(bpf.map_lookup(self._readings, key, READING.size) or entry))
+                if reading.stage == READING_RETURNED:
+                    before, after = (TaskState._make(TASK_RECORD.unpack(one)) for one in (reading.before, reading.after))
+                    return Witnessed(text, before, after, reading.end - reading.begin)
         finally:
             bpf.map_delete(self._readings, key)
         raise UnsupportedError("the BPF programs were not called when the file was read")

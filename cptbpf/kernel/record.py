@@ -296,3 +296,5 @@ PID_LEVEL = struct.Struct("=II")
 READER_IDENTITY = struct.Struct("=IIQ")
 
 READER_REQUEST = struct.Struct("=IIII")
+
+READER_HEAD = struct.Struct("=24sQ")

@@ -105,7 +105,7 @@ SETS: dict[str, ProgramSet] = {
         maps=("samplers", "settings", "stats", "seeds", "samples"),
     ),
     "proc_witness": ProgramSet(
-        files=("task_record.h", "compat.h", "task_read.h", "proc_witness.bpf.c"),
+        files=("task_record.h", "witness_record.h", "compat.h", "task_read.h", "proc_witness.bpf.c"),
         variants=(
             Variant("fentry", (), _witnesses("fentry", "fexit")),
             Variant("kprobe", ("UNTRUSTED_POINTERS",), _witnesses("kprobe", "kretprobe")),

@@ -26,10 +26,6 @@ _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 _ARRAYS = 64  # bytes of levels and groups that a task has, as a rule
 _AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # uapi/linux/auxvec.h, asm/hwcap2.h
 
-
-_RUNNING = struct.Struct(f"={record.READER_REQUEST.size}x8xQ")  # struct reader up to it: request, ns, running
-
-
 # TaskState._make without its check of the length, which the struct sees to: a third of the time that an object costs
 _task_state: Callable[[tuple[Any, ...]], TaskState] = partial(tuple.__new__, TaskState)
 
@@ -286,7 +282,10 @@ class TaskReader:
     def _running(self, key: bytes) -> int:
         """How many tasks of the pass that has just been read did not stand still."""
         value = bpf.map_lookup(self._readers, key, record.READER_REQUEST.size + len(self._padding))
-        return _RUNNING.unpack_from(value)[0] if value else 0  # _leave() will tell that the entry is gone
+        if value is None:
+            return 0  # _leave() will tell that the entry is gone
+        _asked, running = record.READER_HEAD.unpack_from(value)
+        return int(running)
 
     def _register(self, key: bytes, value: bytes) -> None:
         try:

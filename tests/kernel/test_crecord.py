@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cptbpf.kernel import crecord, cred_record, record, sample_record, sources, tasks
+from cptbpf.kernel import crecord, cred_record, record, sample_record, sources, tasks, witness_record
 
 FOLDER = Path(sources.directory())
 FIRST = (FOLDER / "task_record.h").read_text()
@@ -15,6 +15,7 @@ VIEWS = {
     "task_record.h": (record, crecord.render),
     "sample_record.h": (sample_record, crecord.render_samples),
     "cred_record.h": (cred_record, crecord.render_credentials),
+    "witness_record.h": (witness_record, crecord.render_readings),
 }
 TYPEDEFS = (
     "typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef int s32; "
