@@ -8,6 +8,7 @@ from cptbpf.conductors.merge import Merger, Registers, kernel_registers
 from cptbpf.conductors.surroundings import Surroundings
 from cptbpf.conductors.target import parents_first
 from cptbpf.image.model import TaskImage
+from cptbpf.image.provenance import from_pass, while_running
 from cptbpf.kernel.record import TASK_HAS_MM, TaskState
 from cptbpf.kernel.symbols import Symbols
 from cptbpf.kernel.tasks import FullTask, RawTask
@@ -60,7 +61,7 @@ class Assembly:
             shown, source, witness = self._registers(task, registers)
             why = self._note(state, shown)
             if why:
-                source = f"{source}, not stopped: {why}"
+                source = while_running(source, why)
             before = self._earlier.get(raw.identity)
             earlier = before and (task if before is raw else before.decoded())
             yield self._merger.task(task, earlier, shown, source, witness, surroundings.get(state.host_pid, {}))
@@ -68,7 +69,7 @@ class Assembly:
     def _registers(self, task: FullTask, registers: str) -> tuple[Registers, str, Registers | None]:
         """The registers for the image, who they are from, and the other view of them where there is one."""
         kernel = kernel_registers(task)
-        source = "kernel:B" if self._freeze else "kernel:A"
+        source = from_pass("B" if self._freeze else "A")
         if self._freeze is None or registers == "bpf" or task.state.host_pid not in self._freeze.frozen:
             return kernel, source, None
         traced = _traced_registers(self._freeze.freezer, task.state.host_pid)

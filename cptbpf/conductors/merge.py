@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from cptbpf.cpu import layout
 from cptbpf.fields import FIELDS, GROUPS
 from cptbpf.image.flags import encode_task_flags, timespec_export
-from cptbpf.image.model import ABSENT, CertificateEntry, PidLevel, TaskImage, TaskRecord, X86_64Regs, X86Regs
+from cptbpf.image.model import CertificateEntry, PidLevel, TaskImage, TaskRecord, X86_64Regs, X86Regs
+from cptbpf.image.provenance import ABSENT, UNSCALED, compared, from_pass
 from cptbpf.image.segments import encode_segment
 from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskExtra, TaskState
@@ -159,12 +160,12 @@ class Merger:
     """
 
     def __init__(self, passes: tuple[str, str], symbols: Symbols, tracer: int = 0) -> None:
-        before, main = (f"kernel:{name}" for name in passes)
+        before, main = map(from_pass, passes)
         self._before, self._main = before, main
         self._symbol = cache(symbols.name)
         self._tracer = tracer
         first = dict.fromkeys(("task", *_GROUPS, "pids"), main)
-        first["task.utimescaled"] = first["task.stimescaled"] = "derived: x86 has no scaled time"
+        first["task.utimescaled"] = first["task.stimescaled"] = UNSCALED
         again = {f"{_GROUP_OF[name]}.{name}": before for name in FROM_A} if before != main else {}
         self._templates = (first, first | again)
         self._provenance: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
@@ -256,7 +257,7 @@ class Merger:
         if witness.regs is None:
             notes += [(name, ABSENT + witness.why) for name in ("kregs", "kxsave", "kfxsave")]
             return
-        equal, differs = f"{self._main}, equal", f"{self._main}, differs"
+        equal, differs = compared(self._main, True), compared(self._main, False)
         for name, ours, other in (("kxsave", witness.xsave, shown.xsave), ("kfxsave", witness.fxsave, shown.fxsave)):
             if ours is None:
                 notes.append((name, f"{ABSENT}the kernel's memory had none"))

@@ -10,6 +10,7 @@ from cptbpf.conductors.meta import meta_of
 from cptbpf.fields import BY_NAME, FIELDS, GROUPS
 from cptbpf.image import model
 from cptbpf.image.flags import encode_task_flags, timespec_export, timespec_import
+from cptbpf.image.provenance import ABSENT, SAMPLED, UNSCALED, is_absent
 from cptbpf.image.recording import Recording
 from cptbpf.image.recording_writer import Clocks, RecordingWriter, Rotation
 from cptbpf.image.rows import INDEX, NAMES, WIDTH, Row
@@ -20,9 +21,7 @@ from cptbpf.proc import system
 if TYPE_CHECKING:
     from cptbpf.conductors.sample import Sampler
 
-#: Where a value of a recording is from.
-SOURCE = "kernel:sample"
-_NOT_FOLLOWED = f"{model.ABSENT}a sampler does not follow it"
+_NOT_FOLLOWED = f"{ABSENT}a sampler does not follow it"
 
 # A row's values in the order of a TaskState, those that are worked on below and those that it lacks apart.
 _SOURCES = {
@@ -73,8 +72,8 @@ def sources(valid: int) -> Mapping[str, str]:
     """The provenance of states with these TASK_HAS_* bits: always the same mapping."""
     from cptbpf.conductors.merge import lacking
 
-    said = dict.fromkeys(GROUPS, SOURCE)
-    said["task.utimescaled"] = said["task.stimescaled"] = "derived: x86 has no scaled time"
+    said = dict.fromkeys(GROUPS, SAMPLED)
+    said["task.utimescaled"] = said["task.stimescaled"] = UNSCALED
     said |= {key: why for key, why in lacking(valid) if key.partition(".")[2] not in _LACKING}
     said |= {f"{BY_NAME[name].group}.{name}": _NOT_FOLLOWED for name in _LACKING}
     return said | dict.fromkeys(("regs", "fxsave", "xsave", "kstack", "pids", "groups"), _NOT_FOLLOWED)
@@ -87,7 +86,7 @@ def _valid_of(said: Mapping[str, str]) -> int:
     """The TASK_HAS_* bits that a provenance tells; tasks with the same one share the mapping."""
     found = _known.get(id(said))
     if found is None:
-        absent = {key.partition(".")[2] for key, source in said.items() if source.startswith(model.ABSENT)}
+        absent = {key.partition(".")[2] for key, source in said.items() if is_absent(source)}
         bits = 0
         for name, bit in _BITS.items():
             if name not in absent:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cptbpf.image.model import ABSENT, Exe
+from cptbpf.image.model import Exe
+from cptbpf.image.provenance import ABSENT
 from cptbpf.kernel.record import TASK_HAS_MM, TaskState
 from cptbpf.kernel.tasks import TaskReader
 from cptbpf.proc import namespaces

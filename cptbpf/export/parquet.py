@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cptbpf.errors import UnsupportedError
-from cptbpf.image.model import ABSENT, DROP_REASONS, EVENT_DROP, EVENT_NAMES, RecordedEvent
+from cptbpf.image.model import DROP_REASONS, EVENT_DROP, EVENT_NAMES, RecordedEvent
+from cptbpf.image.provenance import is_absent
 from cptbpf.image.rows import FIELDS, NAMES
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _absent(said: Any) -> frozenset[int]:
     """The fields that a provenance calls absent; tasks with the same one share the mapping."""
     found = _known.get(id(said))
     if found is None:
-        names = {key.partition(".")[2] or key for key, source in said.items() if source.startswith(ABSENT)}
+        names = {key.partition(".")[2] or key for key, source in said.items() if is_absent(source)}
         places = frozenset(at for at, field in enumerate(FIELDS) if field.name in names or field.group in names)
         if len(_known) > 1000:
             _known.clear()

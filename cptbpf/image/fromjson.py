@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 from cptbpf import fields
 from cptbpf.errors import ImageError, TargetError
 from cptbpf.image.model import (
-    ABSENT,
     CertificateEntry,
     Exe,
     Head,
@@ -23,6 +22,7 @@ from cptbpf.image.model import (
     X86Regs,
     XstateComponent,
 )
+from cptbpf.image.provenance import is_absent, source_of
 from cptbpf.image.reader import parse
 from cptbpf.image.tojson import CERTIFICATES, FREEZES, GROUP_NAMES, KINDS, REGISTERS
 from cptbpf.image.writer import encode_image
@@ -219,8 +219,7 @@ _EMPTY: dict[str, Any] = {"char[16]": bytes(16), "u64[3]": (0, 0, 0)}
 def _field(value: object, where: str, provenance: Mapping[str, str], field: fields.Field) -> Any:
     """A field of the catalogue; null only where the provenance calls it absent."""
     if value is None:
-        source = provenance.get(f"{field.group}.{field.name}") or provenance.get(field.group, "")
-        if not source.startswith(ABSENT):
+        if not is_absent(source_of(provenance, field.group, field.name)):
             _wrong(where, "is null, and no provenance says why it is absent")
         return _EMPTY.get(field.ctype, 0)
     if field.ctype == "char[16]":

@@ -7,6 +7,8 @@ here is safe to print unescaped.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cptbpf.image.provenance import source_of
+
 #: Bytes of an image: the reader hands out views of the file's memory instead of copies.
 Buffer = bytes | memoryview
 
@@ -16,8 +18,6 @@ FREEZE_NONE, FREEZE_PTRACE = 0, 1
 REGISTERS_NONE, REGISTERS_PTRACE, REGISTERS_BPF = 0, 1, 2
 #: TRAILER flags: what the consistency certificate says.
 CERTIFICATE_NONE, CERTIFICATE_CONSISTENT, CERTIFICATE_MOVED = 0, 1, 2
-
-ABSENT = "absent: "
 
 
 class RawObject(NamedTuple):
@@ -209,7 +209,7 @@ class TaskImage(NamedTuple):
         ``groups`` of gids; ``kstack`` of ``symbol+0xoffset`` strings, innermost first; ``cgroup`` and ``cmdline`` bytes;
         ``exe`` an :class:`Exe`; ``kregs``, ``kfxsave``, ``kxsave`` the kernel's view where it differs from ptrace's.
     ``provenance``
-        From a group's name or ``group.field`` to ``kernel:A``, ``ptrace``, … or ``absent: reason``; the most specific holds.
+        Where values are from, by a group's name or ``group.field``: see :mod:`cptbpf.image.provenance`.
     ``layout``
         Empty unless the file held this task's objects in another order or with more in them than this version writes.
     """
@@ -225,7 +225,7 @@ class TaskImage(NamedTuple):
 
     def source(self, group: str, field: str = "") -> str:
         """Where a value came from, or ``absent: reason``, or ``""`` where the image does not say."""
-        return self.provenance.get(f"{group}.{field}") or self.provenance.get(group, "")
+        return source_of(self.provenance, group, field)
 
 
 class CertificateEntry(NamedTuple):

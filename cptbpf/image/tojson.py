@@ -10,7 +10,6 @@ from typing import Any
 
 from cptbpf import fields
 from cptbpf.image.model import (
-    ABSENT,
     Head,
     Image,
     Meta,
@@ -22,6 +21,7 @@ from cptbpf.image.model import (
     X86_64Regs,
     X86Regs,
 )
+from cptbpf.image.provenance import is_absent, source_of
 
 KINDS = ("image", "recording")
 FREEZES = ("none", "ptrace")
@@ -119,10 +119,9 @@ def _placed(placed: Placed) -> dict[str, Any]:
 
 def _numbers(group: str, values: Iterable[Any], provenance: Mapping[str, str]) -> dict[str, Any]:
     """A group's fields by name. A 0 that the image calls absent is null."""
-    whole = provenance.get(group, "")
     shown: dict[str, Any] = {}
     for name, is_hex, value in zip(FIELD_NAMES[group], HEX_FIELDS[group], values, strict=False):
-        if value in _EMPTY and (provenance.get(f"{group}.{name}") or whole).startswith(ABSENT):
+        if value in _EMPTY and is_absent(source_of(provenance, group, name)):
             shown[name] = None
         else:
             shown[name] = hex(value) if is_hex and isinstance(value, int) else value

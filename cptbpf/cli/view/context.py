@@ -9,7 +9,6 @@ from cptbpf.cli.text import escape, instant, plural
 from cptbpf.cli.view.state import was_running
 from cptbpf.image.flags import timespec_import
 from cptbpf.image.model import (
-    ABSENT,
     CERTIFICATE_CONSISTENT,
     CERTIFICATE_MOVED,
     FREEZE_PTRACE,
@@ -18,6 +17,7 @@ from cptbpf.image.model import (
     Image,
     TaskImage,
 )
+from cptbpf.image.provenance import is_absent, is_by_nature, reason
 
 _INITIAL_USER_NS = 0xEFFFFFFD  # PROC_USER_INIT_INO
 _LISTED = 10
@@ -94,17 +94,12 @@ class Context:
         more = len(self.image.trailer.entries) - len(lines)
         lines += [f"moved: and {more} more"] if more > 0 else []
         absent = Counter(
-            (key, source.removeprefix(ABSENT))
+            (key, reason(source))
             for task in tasks
             for key, source in task.provenance.items()
-            if source.startswith(ABSENT) and key not in _UNREMARKABLE and not _by_nature(source)
+            if is_absent(source) and key not in _UNREMARKABLE and not is_by_nature(source)
         )
         return lines + [
-            f"absent: {escape(key)} of {plural(count, 'task')} ({escape(reason)})"
-            for (key, reason), count in absent.most_common(_LISTED)
+            f"absent: {escape(key)} of {plural(count, 'task')} ({escape(why)})"
+            for (key, why), count in absent.most_common(_LISTED)
         ]
-
-
-def _by_nature(source: str) -> bool:
-    """Whether a task lacks the value because it is dead or a kernel thread, or all because this kernel has it not."""
-    return any(word in source for word in ("dead", "kernel thread", "the kernel has no", "this kernel", "a sampler"))

@@ -10,7 +10,8 @@ from cptbpf.cli.view.unusual import capability_names, notes
 from cptbpf.cli.view.values import shown, value
 from cptbpf.fields import GROUPS, Field, group
 from cptbpf.image.flags import task_flag_names, timespec_import
-from cptbpf.image.model import ABSENT, TaskImage, X86_64Regs, X86Regs
+from cptbpf.image.model import TaskImage, X86_64Regs, X86Regs
+from cptbpf.image.provenance import is_absent
 from cptbpf.image.segments import segment_name
 
 _SEGMENTS = {"fsindex", "gsindex", "cs", "ds", "es", "ss", "fs", "gs"}
@@ -129,6 +130,6 @@ def _registers(title: str, key: str, task: TaskImage, regs: X86_64Regs | X86Regs
 
 def _provenance(task: TaskImage) -> Iterator[str]:
     yield "\nprovenance"
-    absent = {key: source for key, source in task.provenance.items() if source.startswith(ABSENT)}
+    absent = {key: source for key, source in task.provenance.items() if is_absent(source)}
     rest = {key: source for key, source in task.provenance.items() if key not in absent}
     yield from ("  " + line for line in columns([(escape(key), escape(source)) for key, source in (rest | absent).items()]))

@@ -5,7 +5,8 @@ import signal
 from cptbpf.cli.text import escape
 from cptbpf.cli.view import calls
 from cptbpf.cli.view.values import number, value
-from cptbpf.image.model import ABSENT, TaskImage
+from cptbpf.image.model import TaskImage
+from cptbpf.image.provenance import is_absent, is_sampled, not_stopped, reason
 from cptbpf.sched import PF_KTHREAD, TASK_FROZEN, state_letter
 
 _JOBCTL_TRAP_FREEZE = 1 << 23
@@ -34,7 +35,7 @@ def dead(task: TaskImage) -> bool:
 
 def recorded(task: TaskImage) -> bool:
     """Whether the task is of a recording: then nobody has registers, which is said once."""
-    return task.source("task") == "kernel:sample"
+    return is_sampled(task.source("task"))
 
 
 def kernel_thread(task: TaskImage) -> bool:
@@ -46,7 +47,7 @@ def was_running(task: TaskImage) -> bool:
     """Whether the task was not stopped, in an image for which tasks were, though it has user registers."""
     if dead(task) or kernel_thread(task):
         return False
-    return task.regs is None or ", not stopped: " in task.source("regs")
+    return task.regs is None or bool(not_stopped(task.source("regs")))
 
 
 def signal_name(number: int) -> str:
@@ -116,7 +117,7 @@ def _without_call(task: TaskImage) -> str:
     if task.regs is not None:
         return "" if letter(task) in "Tt" else "an exception"
     source = "" if recorded(task) else task.source("regs")
-    return f"no registers: {escape(source.removeprefix(ABSENT))}" if source.startswith(ABSENT) else ""
+    return f"no registers: {escape(reason(source))}" if is_absent(source) else ""
 
 
 def top(task: TaskImage) -> str:

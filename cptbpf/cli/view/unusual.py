@@ -3,7 +3,8 @@
 from cptbpf.cli.text import escape
 from cptbpf.cli.view.state import dead, kernel_thread, recorded, signals
 from cptbpf.cli.view.values import number, value
-from cptbpf.image.model import ABSENT, Meta, TaskImage
+from cptbpf.image.model import Meta, TaskImage
+from cptbpf.image.provenance import is_absent, not_stopped, reason
 
 _POLICIES = {1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE", 6: "SCHED_DEADLINE", 7: "SCHED_EXT"}
 _REAL_TIME = (1, 2)
@@ -27,8 +28,8 @@ def _registers(task: TaskImage) -> list[str]:
         return []
     source = task.source("regs")
     if task.regs is None:
-        return [f"no registers: {escape(source.removeprefix(ABSENT))}"] if source.startswith(ABSENT) else []
-    if why := source.partition(", not stopped: ")[2]:
+        return [f"no registers: {escape(reason(source))}"] if is_absent(source) else []
+    if why := not_stopped(source):
         return [f"was not stopped: {escape(why)}; registers from kernel memory, off-cpu"]
     return []
 

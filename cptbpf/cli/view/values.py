@@ -3,7 +3,8 @@
 from typing import Any
 
 from cptbpf.fields import BY_NAME, GROUPS, Field, group
-from cptbpf.image.model import ABSENT, TaskImage
+from cptbpf.image.model import TaskImage
+from cptbpf.image.provenance import is_absent
 
 _INDEX = {field.name: index for name in GROUPS for index, field in enumerate(group(name))}
 
@@ -12,7 +13,7 @@ def value(task: TaskImage, name: str) -> Any:
     """A field by its name: an int, bytes for ``comm``, a tuple for ``tls``."""
     found = _raw(task, name)
     if not found or found == (0, 0, 0):
-        return None if task.source(BY_NAME[name].group, name).startswith(ABSENT) else found
+        return None if is_absent(task.source(BY_NAME[name].group, name)) else found
     return found
 
 

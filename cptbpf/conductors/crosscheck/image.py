@@ -7,7 +7,8 @@ from cptbpf.conductors.crosscheck import Result
 from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.fields import BY_NAME, FIELDS, REGISTERS, group
 from cptbpf.image.flags import encode_task_flags
-from cptbpf.image.model import ABSENT, FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
+from cptbpf.image.model import FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
+from cptbpf.image.provenance import from_pass, is_absent, not_stopped
 from cptbpf.rules import AGREE, DISAGREE, restarted
 from cptbpf.xsave import FXSAVE_SIZE, UNDEFINED, fxsave_of
 
@@ -48,7 +49,7 @@ def _shown(field: str, one: Any) -> Any:
 def value(task: TaskImage, name: str) -> Any:
     """A field of a task by the catalogue; None where the image has none."""
     field = BY_NAME[name]
-    if task.source(field.group, name).startswith(ABSENT):
+    if is_absent(task.source(field.group, name)):
         return None
     if field.group == "task":
         return getattr(task.task, name)
@@ -59,13 +60,13 @@ def value(task: TaskImage, name: str) -> Any:
 def _registers(task: TaskImage) -> Iterator[Result]:
     """The kernel's view of the general registers, of which the image has a copy only where it is another."""
     said = task.source("kregs")
-    if task.regs is None or not said or said.startswith(ABSENT):
+    if task.regs is None or not said or is_absent(said):
         return
     kernel: X86_64Regs | X86Regs = task.ext.get("kregs", task.regs)
     if type(kernel) is not type(task.regs):  # one of them was of 32 bits: cs says so
         yield _judged(task, "cs", "ptrace", kernel.cs, task.regs.cs, DISAGREE, "exact")
         return
-    at_once = "kernel:A" not in said
+    at_once = not said.startswith(from_pass("A"))
     ours: Any
     other: Any
     for name, ours, other in zip(task.regs._fields, kernel, task.regs, strict=True):
@@ -83,7 +84,7 @@ def _fpu(task: TaskImage, meta: Meta) -> Iterator[Result]:
     areas: dict[str, bytes | None] = {}
     for name, own in (("fxsave", task.fxsave), ("xsave", task.xsave)):
         said = task.source(f"k{name}")
-        had = own is not None and bool(said) and not said.startswith(ABSENT)
+        had = own is not None and bool(said) and not is_absent(said)
         areas[name] = bytes(own) if own is not None else None
         areas[f"k{name}"] = bytes(task.ext.get(f"k{name}", own)) if had else None
     for field, kernel, other, verdict, rule in compare_fpu(
@@ -120,7 +121,7 @@ def _derived(task: TaskImage, meta: Meta) -> Iterator[Result]:
 
 def _stood_still(task: TaskImage, leader: TaskImage, meta: Meta) -> bool:
     """Whether what both have in common is of one instant."""
-    return meta.freeze == FREEZE_PTRACE and not any(", not stopped: " in one.source("regs") for one in (task, leader))
+    return meta.freeze == FREEZE_PTRACE and not any(not_stopped(one.source("regs")) for one in (task, leader))
 
 
 def _of_one_process(task: TaskImage, leader: TaskImage) -> Iterator[Result]:
