@@ -206,8 +206,9 @@ class TaskImage(NamedTuple):
     ``ext``
         What was had beyond the patch's records: ``host``, ``cred``, ``sched``, ``signal``, ``io``, ``ns``, ``mm`` are tuples of
         ints in the catalogue's order (shorter when an older version wrote them); ``pids`` a tuple of :class:`PidLevel`;
-        ``groups`` of gids; ``kstack`` of ``symbol+0xoffset`` strings, innermost first; ``cgroup`` and ``cmdline`` bytes;
-        ``exe`` an :class:`Exe`; ``kregs``, ``kfxsave``, ``kxsave`` the kernel's view where it differs from ptrace's.
+        ``groups`` of gids; ``kstack`` of strings, innermost first (``symbol+0xoffset``, ``[module]+0xoffset`` or ``0x…``);
+        ``cgroup`` and ``cmdline`` bytes; ``exe`` an :class:`Exe`; ``kregs``, ``kfxsave``, ``kxsave`` the kernel's view where it
+        differs from ptrace's.
     ``provenance``
         Where values are from, by a group's name or ``group.field``: see :mod:`cptbpf.image.provenance`.
     ``layout``
