@@ -60,12 +60,11 @@ def _shown(found: "Difference") -> dict[str, Any]:
 
 
 def _who(task: "TaskImage") -> dict[str, Any]:
-    from cptbpf.cli.view.values import value
     from cptbpf.image.jsonio import task_to_json
 
     shown = task_to_json(task)["task"]
     who = {name: shown[name] for name in ("pid", "tgid", "ppid", "comm", "real_start_time")}
-    return {"pid": who["pid"], "host_pid": value(task, "host_pid"), **who}
+    return {"pid": who["pid"], "host_pid": task.value("host_pid"), **who}
 
 
 def _lines(found: "Difference", before: "Image", after: "Image") -> Iterator[str]:
@@ -93,9 +92,8 @@ def _lines(found: "Difference", before: "Image", after: "Image") -> Iterator[str
 
 def _name(task: "TaskImage") -> str:
     from cptbpf.cli.text import comm, command_line
-    from cptbpf.cli.view.values import value
 
-    host = value(task, "host_pid")
+    host = task.value("host_pid")
     cmdline = command_line(task.ext.get("cmdline", b""))
     return f"{task.task.pid} {comm(task.task.comm)}" + (f" (here {host})" if host else "") + (f": {cmdline}" if cmdline else "")
 

@@ -71,9 +71,8 @@ def _only(image: "Image", pid: int) -> "tuple[TaskImage, ...]":
     found = tuple(task for task in image.tasks if task.task.pid == pid)
     if found:
         return found
-    from cptbpf.cli.view.values import value
 
-    here = [task.task.pid for task in image.tasks if value(task, "host_pid") == pid]
+    here = [task.task.pid for task in image.tasks if task.value("host_pid") == pid]
     hint = f"host pid {pid} is {here[0]} inside: --task {here[0]}" if here else "'cptbpf show FILE' lists the tasks"
     raise TargetError(f"the image has no task {pid}", hint)
 

@@ -7,7 +7,8 @@ here is safe to print unescaped.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cptbpf.image.provenance import source_of
+from cptbpf import fields
+from cptbpf.image.provenance import is_absent, source_of
 
 #: Bytes of an image: the reader hands out views of the file's memory instead of copies.
 Buffer = bytes | memoryview
@@ -18,6 +19,11 @@ FREEZE_NONE, FREEZE_PTRACE = 0, 1
 REGISTERS_NONE, REGISTERS_PTRACE, REGISTERS_BPF = 0, 1, 2
 #: TRAILER flags: what the consistency certificate says.
 CERTIFICATE_NONE, CERTIFICATE_CONSISTENT, CERTIFICATE_MOVED = 0, 1, 2
+
+#: Values that may stand for one that was not to be had: provenance says whether they do.
+EMPTY: tuple[Any, ...] = (0, (0, 0, 0), bytes(16))
+
+_PLACES = {field.name: (name, at) for name in fields.GROUPS for at, field in enumerate(fields.group(name))}
 
 
 class RawObject(NamedTuple):
@@ -227,6 +233,19 @@ class TaskImage(NamedTuple):
     def source(self, group: str, field: str = "") -> str:
         """Where a value came from, or ``absent: reason``, or ``""`` where the image does not say."""
         return source_of(self.provenance, group, field)
+
+    def value(self, name: str) -> Any:
+        """A field of the catalogue by its name: an int, bytes for ``comm``, a tuple for ``tls``.
+
+        None where the image has none: where the group is not there, or was written by a version that did not know the field,
+        and where the number is 0 and provenance calls it absent. Raises KeyError for a name that the catalogue has not.
+        """
+        group, at = _PLACES[name]
+        values = self.task if group == "task" else self.ext.get(group, ())
+        if at >= len(values):
+            return None
+        found = values[at]
+        return None if found in EMPTY and is_absent(self.source(group, name)) else found
 
 
 class CertificateEntry(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 
 from cptbpf import fields
 from cptbpf.image.model import (
+    EMPTY,
     Head,
     Image,
     Meta,
@@ -27,8 +28,6 @@ KINDS = ("image", "recording")
 FREEZES = ("none", "ptrace")
 REGISTERS = ("none", "ptrace", "bpf")
 CERTIFICATES = ("none", "consistent", "moved")
-
-_EMPTY: tuple[Any, ...] = (0, (0, 0, 0), bytes(16))
 
 GROUP_NAMES = tuple(name for name in fields.GROUPS if name != "task")
 HEX_FIELDS = {name: tuple(field.hex for field in fields.group(name)) for name in fields.GROUPS}
@@ -121,7 +120,7 @@ def _numbers(group: str, values: Iterable[Any], provenance: Mapping[str, str]) -
     """A group's fields by name. A 0 that the image calls absent is null."""
     shown: dict[str, Any] = {}
     for name, is_hex, value in zip(FIELD_NAMES[group], HEX_FIELDS[group], values, strict=False):
-        if value in _EMPTY and is_absent(source_of(provenance, group, name)):
+        if value in EMPTY and is_absent(source_of(provenance, group, name)):
             shown[name] = None
         else:
             shown[name] = hex(value) if is_hex and isinstance(value, int) else value

@@ -7,7 +7,7 @@ from cptbpf.cli.view.context import Context
 from cptbpf.cli.view.fpu import vector_lines
 from cptbpf.cli.view.state import WORDS, doing, exit_words, letter, signal_name, signals
 from cptbpf.cli.view.unusual import capability_names, notes
-from cptbpf.cli.view.values import shown, value
+from cptbpf.cli.view.values import shown
 from cptbpf.fields import GROUPS, Field, group
 from cptbpf.image.flags import task_flag_names, timespec_import
 from cptbpf.image.model import TaskImage, X86_64Regs, X86Regs
@@ -37,7 +37,7 @@ def _heading(title: str, source: str) -> str:
 
 def _summary(context: Context, task: TaskImage) -> Iterator[str]:
     record = task.task
-    host = value(task, "host_pid")
+    host = task.value("host_pid")
     role = "" if record.pid == record.tgid else f", thread of {record.tgid}"
     yield f"pid {record.pid} {comm(record.comm)}{role}" + ("" if host is None else f", host pid {host}")
     rows = [
@@ -78,7 +78,7 @@ def _group(context: Context, task: TaskImage, name: str, title: str) -> Iterator
     default = task.source(name)
     rows = []
     for field in group(name):
-        found = value(task, field.name)
+        found = task.value(field.name)
         source = task.source(name, field.name)
         remark = _explained(context, field, found)
         differs = f"[{escape(source)}]" if source != default else ""

@@ -4,7 +4,7 @@ import signal
 
 from cptbpf.cli.text import escape
 from cptbpf.cli.view import calls
-from cptbpf.cli.view.values import number, value
+from cptbpf.cli.view.values import number
 from cptbpf.image.model import TaskImage
 from cptbpf.image.provenance import is_absent, is_sampled, not_stopped, reason
 from cptbpf.sched import PF_KTHREAD, TASK_FROZEN, state_letter
@@ -91,7 +91,7 @@ def doing(task: TaskImage) -> str:
 def _standing(task: TaskImage, state: str) -> str:
     """Why it does not run, where the state alone says so; for one that may, where."""
     if state == "R":
-        on_cpu = value(task, "on_cpu")
+        on_cpu = task.value("on_cpu")
         if on_cpu is None:
             return "running"
         return f"on cpu {number(task, 'cpu')}" if on_cpu else "waits for a cpu"

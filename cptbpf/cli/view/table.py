@@ -7,7 +7,7 @@ from cptbpf.cli.text import age, columns, comm, command_line, duration, escape
 from cptbpf.cli.view.context import Context
 from cptbpf.cli.view.state import doing, letter
 from cptbpf.cli.view.unusual import notes
-from cptbpf.cli.view.values import shown, value
+from cptbpf.cli.view.values import shown
 from cptbpf.errors import TargetError
 from cptbpf.fields import BY_NAME, GROUPS
 from cptbpf.image.model import TaskImage, X86_64Regs, X86Regs
@@ -34,7 +34,7 @@ def lines(context: Context, tasks: Iterable[TaskImage]) -> list[str]:
 
 def _row(context: Context, task: TaskImage) -> tuple[str, ...]:
     record = task.task
-    host = value(task, "host_pid")
+    host = task.value("host_pid")
     remarks = "; ".join(notes(task, context.meta))
     return (
         str(record.pid),
@@ -79,7 +79,7 @@ def field_lines(tasks: Iterable[TaskImage], names: Sequence[str]) -> list[str]:
 
 def _cell(task: TaskImage, name: str) -> str:
     if name in BY_NAME:
-        return shown(BY_NAME[name], value(task, name))
+        return shown(BY_NAME[name], task.value(name))
     if name in _EXTENSIONS:
         found = task.ext.get(name)
         return "-" if found is None else _EXTENSIONS[name](found)

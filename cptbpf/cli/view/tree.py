@@ -8,7 +8,6 @@ from cptbpf.cli.text import age, columns, comm, duration, plural
 from cptbpf.cli.view.context import Context
 from cptbpf.cli.view.state import doing, letter
 from cptbpf.cli.view.unusual import notes
-from cptbpf.cli.view.values import value
 from cptbpf.image.model import TaskImage
 
 _HEADER = ("PID COMMAND", "HOST", "USER", "S", "AGE", "CPU", "SWITCHES", "FAULTS", "DOING")
@@ -25,7 +24,7 @@ class _Process(NamedTuple):
     threads: list[TaskImage]
 
     def sum(self, names: Sequence[str]) -> int:
-        return sum(value(task, name) or 0 for task in (self.leader, *self.threads) for name in names)
+        return sum(task.value(name) or 0 for task in (self.leader, *self.threads) for name in names)
 
 
 class _Line(NamedTuple):
@@ -137,7 +136,7 @@ def _without_arguments(what: str) -> str:
 
 
 def _cells(context: Context, task: TaskImage, name: str, total: Callable[[Sequence[str]], int]) -> tuple[str, ...]:
-    host = value(task, "host_pid")
+    host = task.value("host_pid")
     return (
         name,
         "-" if host is None else str(host),

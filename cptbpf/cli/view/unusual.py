@@ -2,7 +2,7 @@
 
 from cptbpf.cli.text import escape
 from cptbpf.cli.view.state import dead, kernel_thread, recorded, signals
-from cptbpf.cli.view.values import number, value
+from cptbpf.cli.view.values import number
 from cptbpf.image.model import Meta, TaskImage
 from cptbpf.image.provenance import is_absent, not_stopped, reason
 
@@ -79,7 +79,7 @@ def _confinement(task: TaskImage, meta: Meta) -> list[str]:
         found.append(_SECCOMP.get(mode, f"seccomp mode {mode}") + (f" ({filters})" if filters > 1 else ""))
     if number(task, "securebits"):
         found.append(f"securebits {number(task, 'securebits'):#x}")
-    user_ns = value(task, "user_ns")
+    user_ns = task.value("user_ns")
     if user_ns and meta.user_ns and user_ns != meta.user_ns:
         found.append(f"user:[{user_ns}]")
     levels = task.ext.get("pids", ())
@@ -102,7 +102,7 @@ def _scheduling(task: TaskImage) -> list[str]:
     found = []
     if policy in _POLICIES:
         found.append(_POLICIES[policy] + (f" {number(task, 'rt_priority')}" if policy in _REAL_TIME else ""))
-    nice = value(task, "static_prio")
+    nice = task.value("static_prio")
     if nice is not None and nice != _NICE_0 and policy in (0, 3) and not kernel_thread(task):
         found.append(f"nice {nice - _NICE_0}")
     return found

@@ -5,14 +5,13 @@ from typing import Any
 
 from cptbpf.conductors.crosscheck import Result
 from cptbpf.conductors.crosscheck.fpu import compare_fpu
-from cptbpf.fields import BY_NAME, FIELDS, REGISTERS, group
+from cptbpf.fields import FIELDS, REGISTERS
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.image.model import FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
 from cptbpf.image.provenance import from_pass, is_absent, not_stopped
 from cptbpf.rules import AGREE, DISAGREE, restarted
 from cptbpf.xsave import FXSAVE_SIZE, UNDEFINED, fxsave_of
 
-_AT = {field.name: index for name in {field.group for field in FIELDS} for index, field in enumerate(group(name))}
 #: What all threads of a process have in common.
 _SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "signal_flags", "sig_shared_pending")
 _HEX = {field.name for field in (*FIELDS, *REGISTERS) if field.hex}
@@ -37,24 +36,13 @@ def _result(task: TaskImage, field: str, witness: str, kernel: Any, other: Any, 
 
 def _judged(task: TaskImage, field: str, witness: str, kernel: Any, other: Any, verdict: str, rule: str) -> Result:
     values = (_shown(field, kernel), _shown(field, other))
-    return Result(task.task.pid, value(task, "host_pid") or 0, field, witness, *values, verdict, rule)
+    return Result(task.task.pid, task.value("host_pid") or 0, field, witness, *values, verdict, rule)
 
 
 def _shown(field: str, one: Any) -> Any:
     if isinstance(one, tuple | list):
         return [_shown(field, item) for item in one]
     return f"{one:#x}" if isinstance(one, int) and (field in _HEX or field in X86Regs._fields) else one
-
-
-def value(task: TaskImage, name: str) -> Any:
-    """A field of a task by the catalogue; None where the image has none."""
-    field = BY_NAME[name]
-    if is_absent(task.source(field.group, name)):
-        return None
-    if field.group == "task":
-        return getattr(task.task, name)
-    values = task.ext.get(field.group, ())
-    return values[_AT[name]] if _AT[name] < len(values) else None
 
 
 def _registers(task: TaskImage) -> Iterator[Result]:
@@ -103,7 +91,7 @@ def _derived(task: TaskImage, meta: Meta) -> Iterator[Result]:
     record = task.task
     yield _result(task, "utimescaled", "image", record.utimescaled, record.utime, "repeats utime")
     yield _result(task, "stimescaled", "image", record.stimescaled, record.stime, "repeats stime")
-    pf_flags, count = value(task, "pf_flags"), value(task, "ngroups")
+    pf_flags, count = task.value("pf_flags"), task.value("ngroups")
     if pf_flags is not None:
         yield _result(task, "flags", "image", record.flags, encode_task_flags(pf_flags), "pf_flags, re-encoded")
     if count is not None and "groups" in task.ext:
@@ -115,7 +103,7 @@ def _derived(task: TaskImage, meta: Meta) -> Iterator[Result]:
         yield _result(task, "pids", "image", meta.pid_ns, level.ns, "the namespace that was asked for")
         last = levels[max(levels)]
         for name, other in (("ns_level", last.level), ("pid_ns", last.ns)):
-            if (own := value(task, name)) is not None:
+            if (own := task.value(name)) is not None:
                 yield _result(task, name, "image", own, other, "the innermost of pids")
 
 
@@ -127,7 +115,7 @@ def _stood_still(task: TaskImage, leader: TaskImage, meta: Meta) -> bool:
 def _of_one_process(task: TaskImage, leader: TaskImage) -> Iterator[Result]:
     """What threads share is the same in all of them: one instant is in the image."""
     for name in _SHARED:
-        own, other = value(task, name), value(leader, name)
+        own, other = task.value(name), leader.value(name)
         if own is not None and other is not None:
             yield _result(task, name, "image", own, other, "shared with the thread-group leader")
 
@@ -137,6 +125,6 @@ def _moved(image: Image) -> Iterable[Result]:
     tasks = {task.task.pid: task for task in image.tasks}
     for entry in image.trailer.entries:
         task = tasks.get(entry.pid)
-        host = (value(task, "host_pid") if task else None) or 0
+        host = (task.value("host_pid") if task else None) or 0
         rule = "certificate: moved while the tasks were stopped"
         yield Result(entry.pid, host, entry.field, "image", entry.before, entry.after, DISAGREE, rule)
