@@ -70,8 +70,7 @@ def _line(event: "RecordedEvent", first: int) -> str:
 
     when = f"{(event.time - first) / _SECOND:+12.6f}"
     if event.row is None:
-        why = model.DROP_REASONS[event.flags] if event.flags < len(model.DROP_REASONS) else "unknown"
-        return f"{when} drop   {event.lost} reports lost ({why})"
+        return f"{when} drop   {event.lost} reports lost ({model.drop_reason(event.flags)})"
     row = event.row
     name = model.EVENT_NAMES[event.kind]
     pid, tgid = row[INDEX["pid"]], row[INDEX["tgid"]]

@@ -1,7 +1,7 @@
 """What a sampler tells as a recording, and a recording as what a sampler told."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -10,7 +10,7 @@ from cptbpf.conductors.meta import meta_of
 from cptbpf.fields import BY_NAME, FIELDS, GROUPS
 from cptbpf.image import model
 from cptbpf.image.flags import encode_task_flags, timespec_export, timespec_import
-from cptbpf.image.provenance import ABSENT, SAMPLED, UNSCALED, is_absent
+from cptbpf.image.provenance import ABSENT, SAMPLED, UNSCALED, absent_fields
 from cptbpf.image.recording import Recording
 from cptbpf.image.recording_writer import Clocks, RecordingWriter, Rotation
 from cptbpf.image.rows import INDEX, NAMES, WIDTH, Row
@@ -42,7 +42,7 @@ _VALID, _STATE_START, _STATE_BOOT = (TaskState._fields.index(name) for name in (
 _task_state: Callable[[Iterable[Any]], TaskState] = partial(tuple.__new__, TaskState)
 _BITS = {field.name: int(getattr(record, f"TASK_HAS_{field.needs}")) for field in FIELDS if field.needs}
 
-_KINDS = {"sample": 0, "fork": 1, "exec": 2, "exit": 3, "cred": 4}
+_KINDS = {name: kind for kind, name in enumerate(model.EVENT_NAMES)}
 
 
 def row_of(state: TaskState) -> Row:
@@ -61,7 +61,7 @@ def state_of(row: Row, said: Mapping[str, str]) -> TaskState:
     """The state that a row was made of, as far as it holds it."""
     values = list(_state_values((*row, 0)))
     values = [0 if value is None else value for value in values]
-    values[_VALID] = _valid_of(said)
+    values[_VALID] = _valid_without(absent_fields(said))
     values[_STATE_START] = timespec_import(values[_STATE_START])
     values[_STATE_BOOT] = timespec_import(values[_STATE_BOOT])
     return _task_state(values)
@@ -79,22 +79,14 @@ def sources(valid: int) -> Mapping[str, str]:
     return said | dict.fromkeys(("regs", "fxsave", "xsave", "kstack", "pids", "groups"), _NOT_FOLLOWED)
 
 
-_known: dict[int, tuple[Mapping[str, str], int]] = {}
-
-
-def _valid_of(said: Mapping[str, str]) -> int:
-    """The TASK_HAS_* bits that a provenance tells; tasks with the same one share the mapping."""
-    found = _known.get(id(said))
-    if found is None:
-        absent = {key.partition(".")[2] for key, source in said.items() if is_absent(source)}
-        bits = 0
-        for name, bit in _BITS.items():
-            if name not in absent:
-                bits |= bit
-        if len(_known) > 1000:
-            _known.clear()
-        found = _known[id(said)] = said, bits
-    return found[1]
+@lru_cache(1000)
+def _valid_without(absent: frozenset[str]) -> int:
+    """The TASK_HAS_* bits of a state that lacks these fields."""
+    bits = 0
+    for name, bit in _BITS.items():
+        if name not in absent:
+            bits |= bit
+    return bits
 
 
 class Recorder:
@@ -170,8 +162,7 @@ def replayed(recording: Recording) -> Iterator[Event]:
     for event in recording.events():
         time = event.time + ahead
         if event.kind == model.EVENT_DROP:
-            why = model.DROP_REASONS[event.flags] if event.flags < len(model.DROP_REASONS) else "unknown"
-            yield Drop(time, event.cpu, event.lost, why)
+            yield Drop(time, event.cpu, event.lost, model.drop_reason(event.flags))
             continue
         assert event.row is not None
         task = state_of(event.row, event.said)

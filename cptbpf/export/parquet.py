@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cptbpf.errors import UnsupportedError
-from cptbpf.image.model import DROP_REASONS, EVENT_DROP, EVENT_NAMES, RecordedEvent
-from cptbpf.image.provenance import is_absent
+from cptbpf.image.model import EVENT_DROP, EVENT_NAMES, RecordedEvent, drop_reason
+from cptbpf.image.provenance import absent_fields
 from cptbpf.image.rows import FIELDS, NAMES
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ _TYPES = {"u32": "uint32", "s32": "int32", "u64": "uint64", "char[16]": "string"
 LEADING = ("event", "realtime_ns", "monotonic_ns", "old_pid", "lost", "why")
 _SHOWN = tuple(at for at, field in enumerate(FIELDS) if field.ctype in _TYPES)
 COLUMNS = (*LEADING, *(NAMES[at] for at in _SHOWN))
+_COMM_AT = _SHOWN.index(NAMES.index("comm"))
 
 
 class _File:
@@ -80,29 +81,12 @@ def _table(pa: Any, schema: Any, rows: list[tuple[Any, ...]]) -> Any:
 
 
 def _row(event: RecordedEvent, ahead: int, escape: Callable[[bytes], str]) -> tuple[Any, ...]:
-    why = (DROP_REASONS[event.flags] if event.flags < len(DROP_REASONS) else "unknown") if event.kind == EVENT_DROP else None
-    lost = event.lost if event.kind == EVENT_DROP else None
+    lost, why = (event.lost, drop_reason(event.flags)) if event.kind == EVENT_DROP else (None, None)
     head = (EVENT_NAMES[event.kind], event.time + ahead, event.time, event.old_pid or None, lost, why)
     if event.row is None:
         return head + (None,) * len(_SHOWN)
-    absent = _absent(event.said)
-    values = [None if at in absent else event.row[at] for at in _SHOWN]
+    absent = absent_fields(event.said)
+    values = [None if NAMES[at] in absent else event.row[at] for at in _SHOWN]
     comm = values[_COMM_AT]
     values[_COMM_AT] = None if comm is None else escape(comm)
     return (*head, *values)
-
-
-_COMM_AT = _SHOWN.index(NAMES.index("comm"))
-_known: dict[int, tuple[Any, frozenset[int]]] = {}
-
-
-def _absent(said: Any) -> frozenset[int]:
-    """The fields that a provenance calls absent; tasks with the same one share the mapping."""
-    found = _known.get(id(said))
-    if found is None:
-        names = {key.partition(".")[2] or key for key, source in said.items() if is_absent(source)}
-        places = frozenset(at for at, field in enumerate(FIELDS) if field.name in names or field.group in names)
-        if len(_known) > 1000:
-            _known.clear()
-        found = _known[id(said)] = said, places
-    return found[1]

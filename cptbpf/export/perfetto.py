@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from cptbpf.image.model import (
-    DROP_REASONS,
     EVENT_CRED,
     EVENT_DROP,
     EVENT_EXEC,
@@ -20,6 +19,7 @@ from cptbpf.image.model import (
     EVENT_NAMES,
     Meta,
     RecordedEvent,
+    drop_reason,
 )
 from cptbpf.image.rows import INDEX, Row
 from cptbpf.sched import state_letter
@@ -88,8 +88,8 @@ class _Tracer:
         for event in events:
             self._last = max(self._last, event.time)
             if event.kind == EVENT_DROP:
-                why = DROP_REASONS[event.flags] if event.flags < len(DROP_REASONS) else "unknown"
-                yield {"ph": "i", "s": "g", "name": f"lost {event.lost}: {why}", "ts": _us(event.time), "pid": 0, "tid": 0}
+                name = f"lost {event.lost}: {drop_reason(event.flags)}"
+                yield {"ph": "i", "s": "g", "name": name, "ts": _us(event.time), "pid": 0, "tid": 0}
             elif event.row is not None:
                 yield from self._task(event, event.row)
         for pid, known in list(self._known.items()):

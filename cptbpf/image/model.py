@@ -287,6 +287,11 @@ EVENT_DISPLACED = 1
 DROP_REASONS = ("full", "memory", "busy")
 
 
+def drop_reason(flags: int) -> str:
+    """Why reports were lost, by the flags of a drop: one of DROP_REASONS, or ``unknown`` for one of a later version."""
+    return DROP_REASONS[flags] if flags < len(DROP_REASONS) else "unknown"
+
+
 class RecordedEvent(NamedTuple):
     """One event of a recording.
 

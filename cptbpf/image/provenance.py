@@ -6,6 +6,8 @@ The more specific key holds. ``docs/format.md`` lists the sources.
 
 from collections.abc import Mapping
 
+from cptbpf.fields import FIELDS
+
 #: Leads the source of a value that is none; the reason follows.
 ABSENT = "absent: "
 #: What a sampler told: the source of all that a recording has.
@@ -37,6 +39,23 @@ def is_absent(source: str) -> bool:
 def reason(source: str) -> str:
     """Why there is no value."""
     return source.removeprefix(ABSENT)
+
+
+_known: dict[int, tuple[Mapping[str, str], frozenset[str]]] = {}
+
+
+def absent_fields(provenance: Mapping[str, str]) -> frozenset[str]:
+    """The names of the catalogue's fields that a provenance calls absent, by themselves or with their group.
+
+    Tasks of which the same is said share the mapping, as those of a recording do: it is looked through once.
+    """
+    found = _known.get(id(provenance))
+    if found is None:
+        names = frozenset(field.name for field in FIELDS if is_absent(source_of(provenance, field.group, field.name)))
+        if len(_known) > 1000:
+            _known.clear()
+        found = _known[id(provenance)] = provenance, names  # which keeps the mapping, and with it the id
+    return found[1]
 
 
 def is_by_nature(source: str) -> bool:

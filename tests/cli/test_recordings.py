@@ -45,6 +45,13 @@ def test_json_lines_are_those_of_sample(path: Path) -> None:
     assert (drop["lost"], drop["cpu"], drop["why"]) == (3, 1, "full")
 
 
+def test_what_a_whole_group_lacks_is_null(path: Path) -> None:
+    done = command("export", path, "--format", "jsonl", "--fields", "total_vm,exec_id")
+    ended, *others = reversed([line for line in map(json.loads, done.stdout.splitlines()) if line["event"] != "drop"])
+    assert ended["event"] == "exit" and ended["total_vm"] is None
+    assert all(line["total_vm"] is not None for line in others)
+
+
 def test_csv(path: Path, tmp_path: Path) -> None:
     done = command("export", path, "--format", "csv", "--fields", "utime,nvcsw", "-o", tmp_path / "a.csv")
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import pytest
 
 from cptbpf.fields import BY_NAME, FIELDS
+from cptbpf.image.model import DROP_REASONS, drop_reason
 from cptbpf.image.rows import INDEX, WIDTH, to_image
 from cptbpf.image.tojson import FIELD_NAMES, task_to_json
 from tests.cli.images import task
@@ -42,3 +43,8 @@ def test_a_name_that_there_is_not() -> None:
     assert "rip" not in BY_NAME
     with pytest.raises(KeyError):
         task(1).value("rip")
+
+
+def test_why_reports_were_lost() -> None:
+    assert [drop_reason(flags) for flags in range(len(DROP_REASONS))] == list(DROP_REASONS)
+    assert drop_reason(len(DROP_REASONS)) == drop_reason(0xFFFFFFFF) == "unknown"

@@ -2,9 +2,11 @@
 
 import pytest
 
+from cptbpf.fields import group
 from cptbpf.image.provenance import (
     ABSENT,
     SAMPLED,
+    absent_fields,
     compared,
     from_pass,
     is_absent,
@@ -42,6 +44,27 @@ def test_who_was_not_stopped() -> None:
 def test_what_is_absent_and_why() -> None:
     assert is_absent(f"{ABSENT}on a cpu") and reason(f"{ABSENT}on a cpu") == "on a cpu"
     assert not is_absent("") and not is_absent("derived: absent: no") and not is_absent(SAMPLED)
+
+
+def test_fields_are_absent_by_themselves_or_with_their_group() -> None:
+    said = {
+        "task": "kernel:A",
+        "io": "absent: no",
+        "io.syscr": "proc",
+        "sched.run_delay": "absent: no",
+        "regs": "absent: on a cpu",
+        "groups": "absent: too many",
+    }
+    whole = {field.name for field in group("io")}
+    assert absent_fields(said) == whole - {"syscr"} | {"run_delay"}
+    assert absent_fields(said) is absent_fields(said)
+    assert absent_fields({}) == frozenset()
+
+
+def test_more_provenances_than_are_kept() -> None:
+    several = [{"io": f"absent: {number}"} for number in range(3000)]
+    for _ in range(2):
+        assert {len(absent_fields(said)) for said in several} == {len(group("io"))}
 
 
 @pytest.mark.parametrize(
