@@ -1,8 +1,9 @@
 """The catalogue: every field that cptbpf knows, in one place.
 
-A field's name here is its name everywhere: in ``bpf/task_record.h``, in :class:`cptbpf.kernel.record.TaskState`, in the
-image (there with the prefix ``cpt_``), in JSON and in the field table of the documentation. To add a field, add it to the
-C record, add it here at the **end** of its group (readers go by ``cpt_hdrlen``), and run ``tools/generate``.
+A field's name here is its name everywhere: in ``bpf/task_record.h``, in :class:`cptbpf.kernel.record.TaskState` (but for the few
+that are made of a member of another name: see :attr:`Field.record`), in the image (there with the prefix ``cpt_``), in JSON and
+in the field table of the documentation. To add a field, add it to the C record, add it here at the **end** of its group (readers
+go by ``cpt_hdrlen``), and run ``tools/generate``.
 
 The module imports nothing but :mod:`typing`, so that every room may use it.
 """
@@ -29,7 +30,9 @@ class Field(NamedTuple):
     ``hex``
         The value is a mask or an address, and stands in JSON as a ``"0x…"`` string.
     ``needs``
-        The ``TASK_HAS_*`` bit without which the kernel had no value, or ``""`` where it always has one.
+        The ``TASK_HAS_*`` bit without which the kernel had no value (a key of :data:`NEEDS`), or ``""`` where it always has one.
+    ``member``
+        The member of the C record that it is made of, where that has another name.
     """
 
     name: str
@@ -42,6 +45,12 @@ class Field(NamedTuple):
     rule: str = ""
     hex: bool = False
     needs: str = ""
+    member: str = ""
+
+    @property
+    def record(self) -> str:
+        """The member of the C record, and of TaskState or TaskExtra, that the value is made of."""
+        return self.member or self.name
 
 
 #: Each rule is a function of :mod:`cptbpf.rules` under the same name; docs/rules.md is made from this.
@@ -74,6 +83,21 @@ RULES: dict[str, str] = {
     "xstate": "each component that xstate_bv marks, in the standard format",
 }
 
+#: Each ``TASK_HAS_*`` bit that a field needs, and why there is no value without it.
+NEEDS: dict[str, str] = {
+    "SECCOMP": "the kernel has no CONFIG_SECCOMP",
+    "SECCOMP_COUNT": "the kernel does not count seccomp filters",
+    "SCHED_INFO": "the kernel has no CONFIG_SCHED_INFO",
+    "SYSCALL_WORK": "this kernel has it in thrflags",
+    "SIGHAND": "the task is dead",
+    "TASK_XACCT": "the kernel has no CONFIG_TASK_XACCT",
+    "TASK_IO": "the kernel has no CONFIG_TASK_IO_ACCOUNTING",
+    "NSPROXY": "the task is dead",
+    "TIME_NS": "the kernel has no time namespaces, or the task is dead",
+    "MM": "the task is dead, or a kernel thread",
+    "CGROUP": "the kernel has no CONFIG_CGROUPS",
+}
+
 GROUPS: dict[str, str] = {
     "task": "struct cpt_task_image",
     "host": "identity outside the namespace",
@@ -89,7 +113,7 @@ GROUPS: dict[str, str] = {
 FIELDS: tuple[Field, ...] = (
     # struct cpt_task_image, in its order
     Field("state", "task", "u64", "", "scheduler state and exit state, before the freeze", "task->__state | task->exit_state", ("stat 3",), "state", True),
-    Field("flags", "task", "u64", "", "CPT_PF_* bits", "task->flags, re-encoded", ("stat 9",), "flags", True),
+    Field("flags", "task", "u64", "", "CPT_PF_* bits", "task->flags, re-encoded", ("stat 9",), "flags", True, member="pf_flags"),
     Field("thrflags", "task", "u64", "", "TIF_* bits of this kernel, before the freeze", "task->thread_info.flags", hex=True),
     Field("thrstatus", "task", "u64", "", "TS_* bits of this kernel", "task->thread_info.status", hex=True),
     Field("pid", "task", "u32", "", "thread id", "task->thread_pid", ("status NSpid",), "exact"),
@@ -118,13 +142,13 @@ FIELDS: tuple[Field, ...] = (
     Field("tls", "task", "u64[3]", "", "the three TLS descriptors of the GDT", "task->thread.tls_array", ("PTRACE_GET_THREAD_AREA",), "tls", True),
     Field("utime", "task", "u64", "ns", "user time of this thread", "task->utime", ("stat 14",), "cputime"),
     Field("stime", "task", "u64", "ns", "system time of this thread", "task->stime", ("stat 15",), "cputime"),
-    Field("utimescaled", "task", "u64", "ns", "repeats utime: x86 has no scaled time", "task->utime"),
-    Field("stimescaled", "task", "u64", "ns", "repeats stime: x86 has no scaled time", "task->stime"),
+    Field("utimescaled", "task", "u64", "ns", "repeats utime: x86 has no scaled time", "task->utime", member="utime"),
+    Field("stimescaled", "task", "u64", "ns", "repeats stime: x86 has no scaled time", "task->stime", member="stime"),
     Field("gtime", "task", "u64", "ns", "guest time of this thread", "task->gtime", ("stat 43",), "ticks"),
     Field("prev_utime", "task", "u64", "ns", "utime last shown to a reader of /proc", "task->prev_cputime.utime", ("stat 14",), "shown"),
     Field("prev_stime", "task", "u64", "ns", "stime last shown to a reader of /proc", "task->prev_cputime.stime", ("stat 15",), "shown"),
     Field("start_time", "task", "u64", "sec<<32|ns", "start on the monotonic clock", "task->start_time", hex=True),
-    Field("real_start_time", "task", "u64", "sec<<32|ns", "start on the boottime clock", "task->start_boottime", ("stat 22",), "boottime", True),
+    Field("real_start_time", "task", "u64", "sec<<32|ns", "start on the boottime clock", "task->start_boottime", ("stat 22",), "boottime", True, member="start_boottime"),
     Field("nvcsw", "task", "u64", "switches", "voluntary context switches, before the freeze", "task->nvcsw", ("status voluntary_ctxt_switches",), "bracket"),
     Field("nivcsw", "task", "u64", "switches", "involuntary context switches, before the freeze", "task->nivcsw", ("status nonvoluntary_ctxt_switches",), "bracket"),
     Field("min_flt", "task", "u64", "faults", "minor faults of this thread", "task->min_flt", ("stat 10",), "bracket"),

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from cptbpf.cpu import layout
-from cptbpf.fields import FIELDS, GROUPS
+from cptbpf.fields import FIELDS, GROUPS, NEEDS, group
 from cptbpf.image.flags import encode_task_flags, timespec_export
 from cptbpf.image.model import CertificateEntry, PidLevel, TaskImage, TaskRecord, X86_64Regs, X86Regs
 from cptbpf.image.provenance import ABSENT, UNSCALED, compared, from_pass
@@ -30,19 +30,6 @@ FROM_A = (
 )
 
 _COMPAT_CS = 0x23
-_NO_VALUE = {
-    "SECCOMP": "the kernel has no CONFIG_SECCOMP",
-    "SECCOMP_COUNT": "the kernel does not count seccomp filters",
-    "SCHED_INFO": "the kernel has no CONFIG_SCHED_INFO",
-    "SYSCALL_WORK": "this kernel has it in thrflags",
-    "SIGHAND": "the task is dead",
-    "TASK_XACCT": "the kernel has no CONFIG_TASK_XACCT",
-    "TASK_IO": "the kernel has no CONFIG_TASK_IO_ACCOUNTING",
-    "NSPROXY": "the task is dead",
-    "TIME_NS": "the kernel has no time namespaces, or the task is dead",
-    "MM": "the task is dead, or a kernel thread",
-    "CGROUP": "the kernel has no CONFIG_CGROUPS",
-}
 
 # One row per task: the record, then what the catalogue wants of the extra.
 _FROM_EXTRA = [field.name for field in FIELDS if field.name in TaskExtra._fields and field.group != "task"]
@@ -51,15 +38,8 @@ _AT = {name: index for index, name in enumerate(_ROW)}
 _EXTRA_VALUES = itemgetter(*(TaskExtra._fields.index(name) for name in _FROM_EXTRA))
 _A_AT = [_AT[name] for name in FROM_A]
 
-# The patch's record: most fields as they are in the row, the rest worked on after they were taken from where this says.
-_TASK_SOURCES = {
-    "flags": "pf_flags",
-    "tls": "state",
-    "utimescaled": "utime",
-    "stimescaled": "stime",
-    "real_start_time": "start_boottime",
-}
-_TASK_VALUES = itemgetter(*(_AT[_TASK_SOURCES.get(name, name)] for name in TaskRecord._fields))
+# The patch's record: most fields as they are in the row, the rest worked on after that; tls, which no row has, is put in then.
+_TASK_VALUES = itemgetter(*(_AT.get(field.record, 0) for field in group("task")))
 _FLAGS, _TLS, _COMM, _START, _REAL_START = (
     TaskRecord._fields.index(name) for name in ("flags", "tls", "comm", "start_time", "real_start_time")
 )
@@ -86,7 +66,7 @@ _GROUP_OF = {field.name: field.group for field in FIELDS}
 def lacking(valid: int) -> tuple[tuple[str, str], ...]:
     """What the catalogue's fields lack in a task with these TASK_HAS_* bits, as provenance."""
     return tuple(
-        (f"{field.group}.{field.name}", ABSENT + _NO_VALUE[field.needs])
+        (f"{field.group}.{field.name}", ABSENT + NEEDS[field.needs])
         for field in FIELDS
         if field.needs and not valid & getattr(record, f"TASK_HAS_{field.needs}")
     )

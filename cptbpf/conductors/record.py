@@ -24,21 +24,16 @@ if TYPE_CHECKING:
 _NOT_FOLLOWED = f"{ABSENT}a sampler does not follow it"
 
 # A row's values in the order of a TaskState, those that are worked on below and those that it lacks apart.
-_SOURCES = {
-    "flags": "pf_flags",
-    "utimescaled": "utime",
-    "stimescaled": "stime",
-    "real_start_time": "start_boottime",
-}
-_LACKING = tuple(name for name in NAMES if name not in TaskState._fields and name not in _SOURCES)
-_values = itemgetter(*(TaskState._fields.index(_SOURCES.get(name, name)) if name not in _LACKING else 0 for name in NAMES))
+_PLACES = {name: index for index, name in enumerate(TaskState._fields)}
+_LACKING = tuple(name for name in NAMES if BY_NAME[name].record not in _PLACES)
+_values = itemgetter(*(_PLACES.get(BY_NAME[name].record, 0) for name in NAMES))
 _FLAGS, _COMM, _START, _REAL_START = (INDEX[name] for name in ("flags", "comm", "start_time", "real_start_time"))
 _BLANK = [(INDEX[name], (0, 0, 0) if BY_NAME[name].ctype == "u64[3]" else 0) for name in _LACKING]
 
 # And back. What a row has not, as vfork, is the 0 behind its end.
-_BACK = {"start_boottime": "real_start_time"}
-_state_values = itemgetter(*(INDEX.get(_BACK.get(name, name), WIDTH) for name in TaskState._fields))
-_VALID, _STATE_START, _STATE_BOOT = (TaskState._fields.index(name) for name in ("valid", "start_time", "start_boottime"))
+_back = {BY_NAME[name].record: index for name, index in INDEX.items()} | INDEX
+_state_values = itemgetter(*(_back.get(name, WIDTH) for name in TaskState._fields))
+_VALID, _STATE_START, _STATE_BOOT = (_PLACES[name] for name in ("valid", "start_time", "start_boottime"))
 _task_state: Callable[[Iterable[Any]], TaskState] = partial(tuple.__new__, TaskState)
 _BITS = {field.name: int(getattr(record, f"TASK_HAS_{field.needs}")) for field in FIELDS if field.needs}
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from cptbpf.conductors.target import Target, below
-from cptbpf.fields import ARRAYS, FIELDS, REGISTERS, Field
+from cptbpf.fields import ARRAYS, BY_NAME, FIELDS, REGISTERS, Field
 from cptbpf.image.flags import encode_task_flags, timespec_export
 from cptbpf.kernel import record
 from cptbpf.kernel.record import TaskState
@@ -46,13 +46,13 @@ FILES = tuple(name for name in files_of(CHECKS) if name != "exe")
 
 @cache
 def _getter(name: str) -> Callable[[FullTask], Any]:
-    source = {"real_start_time": "start_boottime"}.get(name, name)
     if name == "flags":
         return lambda task: encode_task_flags(task.state.pf_flags)
     if name == "pids":
         return lambda task: tuple(number for number, _ in task.levels)
     if name == "groups":
         return lambda task: None if task.extra.has & record.EXTRA_GROUPS_CUT else task.groups
+    source = BY_NAME[name].record
     if source in TaskState._fields:
         at = TaskState._fields.index(source)
         return lambda task: task.state[at]
@@ -72,7 +72,7 @@ def kernel_value(field: Field, task: FullTask) -> Any:
 
 def in_record(field: Field) -> bool:
     """Whether a struct task_record alone has the field: what is hooked shows no more of a task."""
-    return {"real_start_time": "start_boottime", "flags": "pf_flags"}.get(field.name, field.name) in TaskState._fields
+    return field.record in TaskState._fields
 
 
 def exported(field: Field, value: Any) -> Any:
