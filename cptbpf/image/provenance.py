@@ -18,7 +18,7 @@ UNSCALED = "derived: x86 has no scaled time"
 _NOT_STOPPED = ", not stopped: "
 _EQUAL, _DIFFERS = ", equal", ", differs"
 # Of a reason: that the task is dead or a kernel thread, or that this kernel, or a recording, has the value of nobody.
-_BY_NATURE = ("dead", "kernel thread", "the kernel has no", "this kernel", "a sampler")
+_BY_NATURE = ("dead", "kernel thread", "the kernel has no", "the kernel does not", "this kernel", "a sampler")
 
 
 def source_of(provenance: Mapping[str, str], group: str, field: str = "") -> str:

@@ -194,7 +194,7 @@ def test_a_full_disk_ends_it_with_a_message_and_what_there_is_can_be_read(target
     said = subprocess.run(command, capture_output=True, text=True, timeout=120 * SLOWNESS, check=True).stderr
     message, remedy, status = said.splitlines()
     assert message == f"cptbpf: cannot write '{mounted}/a.cpt': No space left on device"
-    assert remedy == f"it ends with its last whole group, at byte {length(kept)}, and can be read"
+    assert remedy == f"it ends whole, at byte {length(kept)}, and can be read"
     assert status == "status 2"
     with Recording(kept) as recording:
         events = list(replayed(recording))
