@@ -169,7 +169,7 @@ int main(void)
 	for (int i = 0; i < 17; i++) // something to count: 17 reads of 4096 bytes
 		must(read(zeros, buffer, sizeof buffer), "read");
 	signals();
-	must(nice(5), "nice");
+	must(setpriority(PRIO_PROCESS, 0, 5), "setpriority");
 	CPU_ZERO(&cpus);
 	CPU_SET(0, &cpus);
 	must(sched_setaffinity(0, sizeof cpus, &cpus), "sched_setaffinity");
