@@ -254,7 +254,10 @@ int on_switch(u64 *ctx)
 /* sched_process_fork(parent, child) */
 int on_fork(u64 *ctx)
 {
-	return follow((struct task_struct *)ctx[1]);
+	struct task_struct *child = (struct task_struct *)ctx[1];
+
+	memory_begin(child);	/* whatever its namespace: a zombie that a pass met has no last switch to end its memory */
+	return follow(child);
 }
 
 /* what was there before */

@@ -40,6 +40,14 @@ static __always_inline TASK_MEMORY *memory_new(struct task_struct *task)
 	return memories.lookup(&key);
 }
 
+/* Of a task that is just being born: what is there is that of a dead one, at whose address it lies. */
+static __always_inline void memory_begin(struct task_struct *task)
+{
+	u64 key = (u64)task;
+
+	memories.delete(&key);
+}
+
 /* To be called at the task's last switch, or at every one. */
 static __always_inline void memory_end(struct task_struct *task)
 {
@@ -62,6 +70,10 @@ static __always_inline TASK_MEMORY *memory_new(struct task_struct *task)
 	TASK_MEMORY *memory = memories.task_storage_get(task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
 
 	return memory ? memory : memory_of(task);
+}
+
+static __always_inline void memory_begin(struct task_struct *task)
+{
 }
 
 static __always_inline void memory_end(struct task_struct *task)	/* it goes with the task */

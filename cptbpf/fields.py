@@ -72,7 +72,7 @@ RULES: dict[str, str] = {
     "cputime": "the witness scales utime and stime to sum_exec_runtime (cputime_adjust), in ticks of 1/USER_HZ s; of a task that runs on a cpu whose tick is off (nohz_full=) it adds what is not counted yet, which is not told",
     "shown": "what the last reader of /proc was shown, cut to ticks of 1/USER_HZ s",
     "ticks": "the witness is cut to ticks of 1/USER_HZ s; where the tick is off as cputime",
-    "boottime": "the witness adds the boottime offset of cptbpf's time namespace (since 5.11, and in later 5.10) and is cut to ticks of 1/USER_HZ s",
+    "boottime": "the witness adds the boottime offset of cptbpf's time namespace (since 5.11) and is cut to ticks of 1/USER_HZ s",
     "prio": "the witness shows the priority less 100",
     "nice": "the witness shows the nice value: the priority less 120",
     "count": "the witness shows the list that the kernel counts",

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Final
 
 _SYS_OPENAT2: Final = 437
+_AT_FDCWD: Final = -100
 _OPEN_HOW: Final = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 _RESOLVE_NO_XDEV: Final = 0x01
 _AT_ONCE: Final = 65536
@@ -23,13 +24,16 @@ COVERED: Final = errno.EXDEV
 def open_file(path: str, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
     """A descriptor of a file below /proc, or below a folder of it. Raises OSError, with :data:`COVERED` where it is covered.
 
-    Where a sandbox forbids openat2(2) (5.6), files are opened as they come.
+    By openat2(2) (5.6); where a sandbox forbids that, by looking what the file is on before it is opened, which a file system
+    that some process serves can still draw out.
     """
-    root = _root()
-    where = root if dir_fd is None else dir_fd
-    if _openat2_works():
-        return _openat2(where, path, flags | os.O_CLOEXEC)
-    return os.open(path, flags | os.O_CLOEXEC, dir_fd=where)
+    if dir_fd is not None:
+        return _open(path, flags, dir_fd)
+    root = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _open(path, flags, root)
+    finally:
+        os.close(root)
 
 
 def read_file(path: str, dir_fd: int | None = None, limit: int | None = None) -> bytes:
@@ -37,6 +41,16 @@ def read_file(path: str, dir_fd: int | None = None, limit: int | None = None) ->
     descriptor = open_file(path, os.O_RDONLY, dir_fd)
     try:
         return read_whole(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def read_record(path: str, dir_fd: int | None = None) -> bytes:
+    """What a file of /proc says that the kernel renders at one go, as most of a task's. Raises OSError as :func:`open_file`."""
+    descriptor = open_file(path, os.O_RDONLY, dir_fd)
+    try:
+        text = os.read(descriptor, _AT_ONCE)
+        return text if len(text) < _AT_ONCE else text + read_whole(descriptor)
     finally:
         os.close(descriptor)
 
@@ -64,14 +78,15 @@ def read_cover(path: str, dir_fd: int | None = None, limit: int = 1 << 20) -> by
 
     Raises OSError; EINVAL for anything else. One of a file system that a process serves may still be slow to open.
     """
-    where = _root() if dir_fd is None else dir_fd
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=where)
+    if dir_fd is None:
+        path = f"/proc/{path}"
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(place).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
     finally:
         os.close(place)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=where)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         return read_whole(descriptor, limit)
     finally:
@@ -88,15 +103,23 @@ def read_whole(descriptor: int, limit: int | None = None) -> bytes:
     return b"".join(pieces)
 
 
-@cache
-def _root() -> int:
-    return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-@cache
-def _openat2_works() -> bool:
+def _open(path: str, flags: int, dir_fd: int) -> int:
+    if openat2_works():
+        return _openat2(dir_fd, path, flags | os.O_CLOEXEC)
+    place = os.open(path, flags & os.O_NOFOLLOW | os.O_PATH | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        os.close(_openat2(_root(), ".", os.O_PATH | os.O_CLOEXEC))
+        if os.fstat(place).st_dev != os.fstat(dir_fd).st_dev:
+            raise OSError(COVERED, os.strerror(COVERED), path)
+        return os.open(f"/proc/self/fd/{place}", flags | os.O_CLOEXEC) if not flags & os.O_PATH else os.dup(place)
+    finally:
+        os.close(place)
+
+
+@cache
+def openat2_works() -> bool:
+    """Whether the kernel has it, and nobody forbids it."""
+    try:
+        os.close(_openat2(_AT_FDCWD, "/proc", os.O_PATH | os.O_CLOEXEC, 0))
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
@@ -105,8 +128,8 @@ def _openat2_works() -> bool:
 
 
 @cache
-def _how(flags: int) -> bytes:
-    return _OPEN_HOW.pack(flags, 0, _RESOLVE_NO_XDEV)
+def _how(flags: int, resolve: int) -> bytes:
+    return _OPEN_HOW.pack(flags, 0, resolve)
 
 
 # without argtypes: a third quicker, as each argument is converted by what it is
@@ -114,8 +137,8 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_int
 
 
-def _openat2(where: int, path: str, flags: int) -> int:
-    name, how = os.fsencode(path), _how(flags)
+def _openat2(where: int, path: str, flags: int, resolve: int = _RESOLVE_NO_XDEV) -> int:
+    name, how = os.fsencode(path), _how(flags, resolve)
     while (descriptor := _syscall(_SYS_OPENAT2, where, name, how, _OPEN_HOW.size)) < 0:
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):

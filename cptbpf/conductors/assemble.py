@@ -80,6 +80,8 @@ class Assembly:
         have been, or ""."""
         nature = _nature(state)
         if nature:
+            if shown.regs is not None and self._freeze is not None:
+                return nature  # exiting, and off the cpu
             self.no_registers.append(Omission(state.pid, state.host_pid, nature))
         elif self._freeze is None:
             if shown.regs is None:

@@ -83,6 +83,7 @@ def _recommended() -> tuple[_Try, ...]:
         _Try("task_pt_regs", RECOMMENDED, probe.helper("task_pt_regs"), _KERNEL, "user registers are found otherwise"),
         _Try("get_task_stack", RECOMMENDED, probe.helper("get_task_stack"), _KERNEL, "no kernel stacks"),
         _Try("kallsyms", RECOMMENDED, probe.kallsyms, purpose="kernel stacks without names"),
+        _Try("openat2", RECOMMENDED, host.openat2, "allow it in the sandbox", "mounts over /proc are found more slowly"),
         _Try("xsave", RECOMMENDED, probe.xsave, "under QEMU: -cpu max"),
         _Try("yama", RECOMMENDED, host.yama, "sysctl kernel.yama.ptrace_scope=1, or 2; from 3 only a reboot leads back"),
         _Try("lockdown", RECOMMENDED, host.lockdown, "boot without lockdown=confidentiality"),

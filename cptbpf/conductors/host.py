@@ -30,6 +30,15 @@ def capability(*names: str) -> Callable[[], str]:
     return probe
 
 
+def openat2() -> str:
+    """openat2(2) is there and nobody forbids it. Raises UnsupportedError."""
+    from cptbpf import procfs
+
+    if not procfs.openat2_works():
+        raise UnsupportedError("the kernel has none, or a sandbox forbids it")
+    return "tells what is mounted over files of /proc"
+
+
 def ptrace() -> str:
     """A child is seized, interrupted, seen to stop, and let go. Raises OSError."""
     import signal

@@ -1,6 +1,7 @@
 """Compiles a program set with BCC. Runs in a worker process only: LLVM's 150 MB are given back when that ends."""
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -82,7 +83,9 @@ def _header_tree(btf: Btf, source: str) -> Iterator[str]:
             yield path
             return
     made = tempfile.mkdtemp(prefix="headers-", dir=cache)
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as rundir.held(): it stays, whatever the clock says of its age
         for name, content in headers.tree(btf, source).items():
             file = os.path.join(made, name)
             os.makedirs(os.path.dirname(file), exist_ok=True)
@@ -96,5 +99,6 @@ def _header_tree(btf: Btf, source: str) -> Iterator[str]:
                 pass
         yield made
     finally:
+        os.close(lock)
         if made != path:
             shutil.rmtree(made, ignore_errors=True)

@@ -66,7 +66,7 @@ def _listed(tid: int, tgid: int) -> Listed | None:
 
 def _text(path: str, tgid: int) -> bytes:
     try:
-        return procfs.read_file(path)
+        return procfs.read_record(path)
     except OSError as error:
         if error.errno != procfs.COVERED or namespaces.may_hang(tgid):
             raise

@@ -94,4 +94,4 @@ def read(tgid: int, tid: int) -> Stat:
     Raises:
         OSError: it is gone, not ours to look at, or something is mounted over it.
     """
-    return parse(procfs.read_file(f"{tgid}/task/{tid}/stat"))
+    return parse(procfs.read_record(f"{tgid}/task/{tid}/stat"))

@@ -155,27 +155,15 @@ def read(tid: int, tgid: int, names: Iterable[str], frozen: bool = False) -> Sho
     for one of them.
     """
     try:
-        directory, covered = _folder(f"{tgid}/task/{tid}", tgid, frozen)
+        folder = _Folder(tid, tgid, frozen)
     except OSError as error:
         if frozen and error.errno == procfs.COVERED:
             return Shown(tid, tgid, dict.fromkeys(names, NOT_READ))
         return error.errno or errno.EIO
     try:
-        raw = {name: _text(directory, name, tid, tgid, covered, frozen) for name in names}
+        return Shown(tid, tgid, {name: folder.text(name) for name in names})
     finally:
-        os.close(directory)
-    return Shown(tid, tgid, raw)
-
-
-def _folder(path: str, tgid: int, frozen: bool) -> tuple[int, bool]:
-    """A descriptor of a task's folder, and whether it is another one that is mounted over it. Raises OSError, with
-    procfs.COVERED where that must not be looked at."""
-    try:
-        return procfs.open_file(path, os.O_PATH | os.O_DIRECTORY), False
-    except OSError as error:
-        if error.errno != procfs.COVERED or frozen or namespaces.may_hang(tgid):
-            raise
-    return os.open(f"/proc/{path}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), True
+        folder.close()
 
 
 def unread(name: str, error: OSError) -> Absent:
@@ -186,19 +174,65 @@ def unread(name: str, error: OSError) -> Absent:
     return UNREADABLE
 
 
-def _text(directory: int, name: str, tid: int, tgid: int, covered: bool, frozen: bool) -> bytes | Absent:
-    if name in _OF_PROCESS and tid != tgid:
-        return Absent("of the process, not of its threads")
-    try:
-        if name == "exe":
-            return _executable(tgid)
-        return _read_cover(directory, name) if covered else _read_one(directory, name)
-    except OSError as error:
-        if frozen and error.errno == procfs.COVERED:
+class _Folder:
+    """A task's folder in /proc, or the one that is mounted over it, to be closed.
+
+    Raises OSError where there is none: with procfs.COVERED for one that must not be looked at, and any other for one that holds
+    no stat, as whoever lists tasks has it.
+    """
+
+    def __init__(self, tid: int, tgid: int, frozen: bool) -> None:
+        self._tid, self._tgid, self._frozen = tid, tgid, frozen
+        self._namespaces = -1
+        path = f"{tgid}/task/{tid}"
+        try:
+            self._at, self._covered = procfs.open_file(path, os.O_PATH | os.O_DIRECTORY), False
+        except OSError as error:
+            if error.errno != procfs.COVERED or frozen or namespaces.may_hang(tgid):
+                raise
+            procfs.read_cover(f"{path}/stat")
+            self._at, self._covered = os.open(f"/proc/{path}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), True
+
+    def close(self) -> None:
+        os.close(self._at)
+        if self._namespaces >= 0:
+            os.close(self._namespaces)
+
+    def text(self, name: str) -> bytes | Absent:
+        """What a file says, or why it cannot be told."""
+        if name in _OF_PROCESS and self._tid != self._tgid:
+            return Absent("of the process, not of its threads")
+        try:
+            if name == "exe":
+                return _executable(self._tgid)
+            return self._cover(name) if self._covered else self._own(name)
+        except OSError as error:
+            if error.errno != procfs.COVERED:
+                return UNREADABLE if self._covered else unread(name, error)
+        if self._frozen:
             return NOT_READ
-        if error.errno != procfs.COVERED or namespaces.may_hang(tgid):
-            return unread(name, error)
-    return _text(directory, name, tid, tgid, True, frozen)
+        try:
+            return UNREADABLE if namespaces.may_hang(self._tgid) else self._cover(name)
+        except OSError:
+            return UNREADABLE
+
+    def _own(self, name: str) -> bytes:
+        kind, _, link = name.partition("/")
+        if not link:
+            return procfs.read_record(_path(name), self._at)
+        if self._namespaces < 0:
+            self._namespaces = procfs.open_file(kind, os.O_PATH | os.O_DIRECTORY, self._at)
+        return os.readlink(link.encode(), dir_fd=self._namespaces)
+
+    def _cover(self, name: str) -> bytes:
+        """What stands in place of a file: it is compared as if it were that."""
+        if "/" in name:
+            return os.readlink(name.encode(), dir_fd=self._at)
+        return procfs.read_cover(_path(name), self._at)
+
+
+def _path(name: str) -> str:
+    return "../../stat" if name == "group" else name
 
 
 def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -214,19 +248,6 @@ def ids(tids: Iterable[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
             if isinstance(group, int) and isinstance(levels, tuple) and not isinstance(levels, Absent):
                 found[tid] = group, levels
     return found
-
-
-def _read_one(directory: int, name: str) -> bytes:
-    if name.startswith("ns/"):
-        return procfs.read_link(name, directory)
-    return procfs.read_file("../../stat" if name == "group" else name, directory)
-
-
-def _read_cover(directory: int, name: str) -> bytes:
-    """What stands in place of a file: it is compared as if it were that."""
-    if name.startswith("ns/"):
-        return os.fsencode(os.readlink(name, dir_fd=directory))
-    return procfs.read_cover("../../stat" if name == "group" else name, directory)
 
 
 def _executable(pid: int) -> bytes | Absent:

@@ -1,11 +1,9 @@
 """``cptbpf crosscheck --watch``: changes of credentials, for people and for programs."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 
 from cptbpf.cli import credentials
 from cptbpf.kernel.cred_watch import CredChange, CredWatch
-from tests.harness import SLOWNESS, Target, children
+from tests.harness import SLOWNESS, Target
 
 pytestmark = pytest.mark.bpf
 CPTBPF = str(Path(sys.executable).with_name("cptbpf"))
@@ -56,9 +54,7 @@ def test_what_no_change_explains_is_a_finding(
         return [change._replace(new=change.new._replace(sgid=change.new.sgid ^ 1)) for change in honest(watch)]
 
     monkeypatch.setattr(CredWatch, "read", lying)
-    changing = spawn(["sh", "-c", "while :; do setpriv --reuid 1234 --clear-groups sleep 100; done"])
-    sleeper = changing.host_pid
-    threading.Timer(0.5 * SLOWNESS, lambda: [os.kill(pid, signal.SIGKILL) for pid in children(sleeper)]).start()
+    changing = spawn(["sh", "-c", "while :; do setpriv --reuid 1234 --clear-groups sleep 1; done"])
     assert credentials.run(str(changing.host_pid), None, 2.0 * SLOWNESS, False) == 1
     told = capsys.readouterr().out
     assert "; DISAGREES with what a pass shows" in told

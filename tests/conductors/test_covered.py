@@ -72,7 +72,17 @@ def test_files_that_are_missing_are_disagreements(
     status, document = under_mounts({thread(one): str(tmp_path)}, "--pidns", one.host_pid, *option)
     assert status == 1
     found = {field for _, field in disagreeing(document)}
-    assert {"euid", "cap_effective", "comm", "total_vm"} <= found
+    assert {"euid", "cap_effective", "comm", "total_vm", "mnt_ns", "rchar"} <= found
+
+
+@BOTH
+def test_a_folder_of_namespaces_that_is_empty_is_found(
+    target: Callable[..., Target], tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    one = target("sleeper")
+    status, document = under_mounts({f"{thread(one)}/ns": str(tmp_path)}, "--pidns", one.host_pid, *option)
+    assert status == 1
+    assert {"mnt_ns", "uts_ns", "pid_ns", "net_ns"} <= {field for _, field in disagreeing(document)}
 
 
 def test_a_forged_folder_does_not_end_the_check(target: Callable[..., Target], bystander: int, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Each change of credentials, and what the task has afterwards."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +19,7 @@ from cptbpf.conductors.cred_watch import (
 )
 from cptbpf.errors import TargetError
 from tests.features import missing
-from tests.harness import Target, until
+from tests.harness import Target, often, until
 
 pytestmark = pytest.mark.bpf
 
@@ -122,6 +124,32 @@ def test_what_is_too_far_down_a_tree_to_be_told_is_counted(
         assert {judged.verdict for judged in seen} <= {AGREE, SUPERSEDED}
         assert [judged.change.new.euid for judged in seen][-1:] == [1001]
         assert {judged.change.hook for judged in seen[-1:]} == {"pass"} or not lost
+
+
+ZOMBIES = """
+import os, sys
+for _ in range(40):
+    if not os.fork():
+        os._exit(0)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(40):
+    os.wait()
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@hooks
+def test_who_gets_the_memory_of_the_dead_is_not_taken_for_them(spawn: Callable[..., Target], hook: str) -> None:
+    """A zombie has no switch to come: what is kept of it must not be found by a stranger whose task_struct lies there."""
+    parent = spawn([sys.executable, "-c", ZOMBIES], ready=True)
+    with CredentialWatch(pidns=f"pid:[{parent.ns_inode}]", hook=hook) as watching:
+        parent.say("")
+        assert parent.read_line() == "done"
+        for _ in range(often(60)):
+            subprocess.run(["setpriv", "--reuid", "1234", "--clear-groups", "true"], check=True)
+        assert list(watching.changes(0)) == []
 
 
 @pytest.mark.parametrize("hook", ["sched_switch-raw"])

@@ -168,8 +168,8 @@ def _id_map(kind: str) -> IdMap:
 def _boottime_offset(reader: TaskReader) -> int:
     """What /proc adds to the start of a task, in ns: the boottime offset of cptbpf's time namespace.
 
-    Nothing before 5.11, 3ae700ecfae9 ("fs/proc: apply the time namespace offset to /proc/stat btime"), which later kernels of
-    the 5.10 series have as well: what is shown of cptbpf itself tells.
+    Nothing before 5.11, 3ae700ecfae9 ("fs/proc: apply the time namespace offset to /proc/stat btime"): what is shown of cptbpf
+    itself tells.
     """
     offset = namespaces.clock_offsets().boottime
     if not offset:
