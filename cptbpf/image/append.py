@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Thread
 
 from cptbpf.errors import TargetError
-from cptbpf.image.output import check, exists
+from cptbpf.image.output import NO_FOLDER, check, exists, failed
 
 
 class AppendOutput:
@@ -28,7 +28,8 @@ class AppendOutput:
         except FileExistsError:  # it came meanwhile
             raise exists(path) from None
         except OSError as error:
-            raise TargetError(f"cannot create {path!a}: {error.strerror or error}") from error
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            raise failed("create", path, error, NO_FOLDER if missing else "") from error
 
     def write(self, data: bytes) -> None:
         """Write all of it. Where that fails, as on a full disk, the file is what it was before."""

@@ -45,7 +45,7 @@ def check(path: str, force: bool) -> None:
     except FileNotFoundError:
         return
     except OSError as error:  # a name that is too long, say
-        raise _failed("create", path, error) from error
+        raise failed("create", path, error) from error
     try:
         mode = os.stat(path).st_mode
     except OSError:  # a dangling link: --force replaces the link, as rename does
@@ -61,7 +61,11 @@ def exists(path: str) -> TargetError:
     return TargetError(f"{path!a} exists already", "choose another name, or overwrite it with --force")
 
 
-def _failed(what: str, name: str, error: OSError, remedy: str = "") -> TargetError:
+NO_FOLDER = "give a name in a directory that exists"
+
+
+def failed(what: str, name: str, error: OSError, remedy: str = "") -> TargetError:
+    """What is said of a file that could not be written to."""
     return TargetError(f"cannot {what} {name!a}: {error.strerror or error}", remedy)
 
 
@@ -73,7 +77,7 @@ class StreamOutput:
         try:
             stream.flush()
         except OSError as error:
-            raise _failed("write to", self._name, error) from error
+            raise failed("write to", self._name, error) from error
         # Past a buffer, where there is one: what could not be written would stay in it and fail again when it is closed.
         self._stream: BinaryIO = getattr(stream, "raw", stream)
 
@@ -87,14 +91,14 @@ class StreamOutput:
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
                 view = view[written:]
         except OSError as error:
-            raise _failed("write to", self._name, error) from error
+            raise failed("write to", self._name, error) from error
 
     def commit(self) -> None:
         """Flush: a full disk or a closed pipe may show only now."""
         try:
             self._stream.flush()
         except OSError as error:
-            raise _failed("write to", self._name, error) from error
+            raise failed("write to", self._name, error) from error
 
     def abort(self) -> None:
         """Nothing to undo."""
@@ -116,13 +120,13 @@ class FileOutput:
         try:
             self._directory = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise _failed("open the directory of", path, error, "give a name in a directory that exists") from error
+            raise failed("open the directory of", path, error, NO_FOLDER) from error
         try:
             self._fd = self._create()
             os.fchmod(self._fd, 0o600)
         except OSError as error:
             self.abort()
-            raise _failed("create", path, error) from error
+            raise failed("create", path, error) from error
 
     def _create(self) -> int:
         self._fd = -1
@@ -149,7 +153,7 @@ class FileOutput:
             while len(view):
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            raise _failed("write", self._path, error) from error
+            raise failed("write", self._path, error) from error
 
     def commit(self) -> None:
         """Bring the file to the disk, then give it its name."""
@@ -160,7 +164,7 @@ class FileOutput:
         except FileExistsError:
             raise exists(self._path) from None
         except OSError as error:
-            raise _failed("write", self._path, error) from error
+            raise failed("write", self._path, error) from error
         self.abort()
 
     def abort(self) -> None:

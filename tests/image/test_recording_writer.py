@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cptbpf.errors import TargetError
+from cptbpf.image.append import AppendOutput
 from cptbpf.image.model import EVENT_SAMPLE
 from cptbpf.image.recording import CLEAN, CUT, Recording
 from cptbpf.image.recording_writer import BEAT, RecordingWriter, Rotation
@@ -218,3 +219,9 @@ def test_a_recording_that_still_grows_is_read_as_far_as_it_is(tmp_path: Path) ->
             writer.finish(clocks(START + 1))
             assert [len(events) for _, events, _ in groups] == [1]
             assert recording.ending and recording.ending.how == CLEAN
+
+
+def test_a_directory_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="No such file") as caught:
+        AppendOutput(str(tmp_path / "missing" / "a.cpt"))
+    assert caught.value.remedy == "give a name in a directory that exists"
