@@ -224,7 +224,9 @@ class Merger:
         regs, invalid = register_record(shown.regs, extra)
         notes += [("regs", source), ("regs.debugreg", self._main)]
         notes += [(f"regs.{name}", "derived: not a selector of user space, encoded as 0") for name in invalid]
-        if shown.xsave is None:
+        if shown.fxsave is None:
+            notes += [(name, f"{ABSENT}the FPU area could not be read") for name in ("fxsave", "xsave")]
+        elif shown.xsave is None:
             notes += [("fxsave", source), ("xsave", f"{ABSENT}the CPU has no XSAVE")]
         else:
             notes += [("fxsave", f"derived: from the xsave of {source}"), ("xsave", source)]
