@@ -52,6 +52,7 @@ LACKING = (
     Lack("amx", "", "QEMU", "QEMU emulates no AMX"),
     Lack("criu", "", "", "Debian 13 has none", "criu is not installed"),  # tools/vm installs it where apt has it
     Lack("criu", "7.", "", "CRIU 3.17 does not know the vDSO of Linux 6.13 and later"),
+    Lack("criu", "5.10.", "", "CRIU dumps no program with rseq, as the C library's are, before Linux 5.13"),
     Lack("task_storage", "5.10.", "", "tracing programs have task storage since Linux 5.13"),
 )
 # What tools/vm has not either.
