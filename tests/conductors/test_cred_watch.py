@@ -119,7 +119,7 @@ def test_what_is_too_far_down_a_tree_to_be_told_is_counted(
     with CredentialWatch(pid=one.host_pid, hook=hook) as watching:
         one.say("change")
         assert one.read_line() == "done"
-        seen = list(watching.changes(0))
+        seen = [*watching.changes(0), *watching.changes(0)]  # its turn may end when the first one is over
         assert bool(watching.dropped) == lost
         assert {judged.verdict for judged in seen} <= {AGREE, SUPERSEDED}
         assert [judged.change.new.euid for judged in seen][-1:] == [1001]
