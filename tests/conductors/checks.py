@@ -20,11 +20,12 @@ def check(target: Target, **how: Any) -> Report:
 
 
 def assert_agreed(report: Report) -> None:
-    """Nothing disagreed, nobody was hidden, nothing was left undecided."""
+    """Nothing disagreed, nobody was hidden, nothing was left undecided; on an emulated machine a value may move in every look."""
     assert "\n".join(str(result) for result in report.results if result.verdict == "disagree") == ""
     assert (report.hidden, report.phantom) == ((), ())
     assert not report.finding
-    assert [result for result in report.results if result.rule.startswith("kept moving")] == []
+    moving = [result for result in report.results if result.rule.startswith("kept moving")]
+    assert len(moving) <= (0 if SLOWNESS == 1 else 2), "\n".join(map(str, moving))
 
 
 def of(report: Report, host_pid: int) -> dict[tuple[str, str], list[Result]]:
