@@ -20,7 +20,7 @@ def check(target: Target, **how: Any) -> Report:
 
 
 def assert_agreed(report: Report) -> None:
-    """Nothing disagreed, nobody was hidden, nothing was left undecided; on an emulated machine a value may move in every look."""
+    """Nothing disagreed, nobody was hidden, nothing was left undecided; but on an emulated machine a value may keep moving."""
     assert "\n".join(str(result) for result in report.results if result.verdict == "disagree") == ""
     assert (report.hidden, report.phantom) == ((), ())
     assert not report.finding
