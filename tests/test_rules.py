@@ -135,6 +135,7 @@ MOVING: list[tuple[str, Any, Any, list[Any], list[Any], list[Any]]] = [
     ("pid", 5, 6, [5, 6], [4, 7], []),
     ("state", 0, 1, ["R", "S"], ["D"], []),
     ("sig_pending", 0b001, 0b101, [0b001, 0b101], [0b011, 0b000, 0b100], []),
+    ("sig_pending", 0b01, 0b10, [0b01, 0b10, 0b00, 0b11], [0b100], []),
     ("cap_effective", 0b01, 0b10, [0b01, 0b10], [0b00, 0b11, 0b100], []),
     ("comm", b"a\0", b"bc\0", [b"a", b"bc"], [b"ac"], []),
     ("gtime", TICK, 3 * TICK, [1, 2, 3], [], [0, 4]),
