@@ -84,7 +84,7 @@ def _task(reader: TaskReader, pid: int) -> tuple[int, int, int] | None:
 def _own_pass(reader: TaskReader) -> TaskTable:
     """Every task that cptbpf's own pid namespace sees."""
     pidns.check_proc()
-    reader.ask(os.stat("/proc/self/ns/pid").st_ino, reader.own_level)
+    reader.ask_own()
     return reader.states()
 
 

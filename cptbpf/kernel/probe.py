@@ -78,8 +78,7 @@ def iter_task() -> str:
     syscall()  # else, where it is not permitted, a compiler would be started in vain
     pinned = warm()
     with TaskReader() as reader:
-        inode = os.stat("/proc/self/ns/pid").st_ino
-        reader.ask(inode, reader.own_level)
+        reader.ask_own()
         count = len(reader.states())
     if not count:
         raise UnsupportedError("a pass finds no task, though cptbpf itself is one")

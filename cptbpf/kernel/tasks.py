@@ -206,7 +206,7 @@ class TaskReader:
 
     def __init__(self) -> None:
         try:
-            self._initial = os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NS
+            self._own = os.stat("/proc/self/ns/pid").st_ino
         except FileNotFoundError:
             raise UnsupportedError("/proc is not mounted", "mount -t proc proc /proc") from None
         opened = programs.open_set("tasks")
@@ -234,6 +234,10 @@ class TaskReader:
         """Names the pid namespace that passes are about: its inode number, and its level counted from the initial one."""
         self._target = (inode, level)
         self._room.expected = 0
+
+    def ask_own(self) -> None:
+        """Names cptbpf's own: passes are then about every task that it sees."""
+        self.ask(self._own, self.own_level)
 
     def prepare(self, tasks: int, xstate: int) -> None:
         """Takes memory for a full pass over about so many tasks, with ``xstate`` bytes of FPU area each, before they stop."""
@@ -304,13 +308,15 @@ class TaskReader:
 
     def _sweep(self) -> None:
         """Removes what killed readers left behind. In a nested namespace it cannot be told from what others use."""
+        if self._own != _INIT_PID_NS:
+            return
         for stale in bpf.map_keys(self._readers, 8):
-            if self._initial and not os.path.exists(f"/proc/{int.from_bytes(stale, 'little') & 0xFFFFFFFF}"):
+            if not os.path.exists(f"/proc/{int.from_bytes(stale, 'little') & 0xFFFFFFFF}"):
                 bpf.map_delete(self._readers, stale)
 
     def identity(self) -> tuple[int, int]:
         """The calling thread's bpf_get_current_pid_tgid(), by which programs know it, and the level of its pid namespace."""
-        if self._initial:
+        if self._own == _INIT_PID_NS:
             return os.getpid() << 32 | threading.get_native_id(), 0
         answer = _drain(self._states, lambda descriptor: os.read(descriptor, READ))
         _, level, tid = record.READER_IDENTITY.unpack(answer)

@@ -89,7 +89,6 @@ class LiveCheck:
         self.names: dict[int, bytes] = {}
         self.not_stopped: list[Omission] = []
         self._depth = self.target.level - self.reader.own_level
-        self._own_ns = os.stat("/proc/self/ns/pid").st_ino
         self._results: dict[tuple[Identity, str, str], list[Result]] = {}
         self._open: dict[Identity, dict[Check, _Open]] = {}
         self._seen: set[Identity] = set()
@@ -206,7 +205,7 @@ class LiveCheck:
         sandboxes keep tasks from the iterator, by /proc."""
         if not tids:
             return NOBODY
-        self.reader.ask(self._own_ns, self.reader.own_level)
+        self.reader.ask_own()
         try:
             everyone = dict(self.reader.states().columns("host_pid", "host_tgid"))
         finally:

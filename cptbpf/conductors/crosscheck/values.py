@@ -174,7 +174,7 @@ def _boottime_offset(reader: TaskReader) -> int:
     offset = namespaces.clock_offsets().boottime
     if not offset:
         return 0
-    reader.ask(os.stat("/proc/self/ns/pid").st_ino, reader.own_level)
+    reader.ask_own()
     mine = os.getpid()
     started = next((start for pid, start in reader.states().columns("host_pid", "start_boottime") if pid == mine), None)
     shown = stat.read(mine, mine).starttime
