@@ -17,8 +17,7 @@ class Result(NamedTuple):
 
     ``pid`` is the id in the namespace that was asked for, ``host_pid`` the one in cptbpf's own. ``kernel`` and ``other`` are
     the values of both sides as JSON has them; ``witness`` is ``proc``, ``ptrace``, or ``image`` for what an image says twice.
-    ``verdict`` is ``agree``, ``explained`` or ``disagree``; ``rule`` names the rule, and the reason of a
-    difference.
+    ``verdict`` is ``agree``, ``explained`` or ``disagree``; ``rule`` names the rule, and the reason of a difference.
     """
 
     pid: int
