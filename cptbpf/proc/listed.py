@@ -39,38 +39,21 @@ def _is_number(name: str) -> bool:
 
 
 def _threads(tgid: int) -> list[int]:
+    path = f"{tgid}/task"
     try:
-        names = procfs.list_folder(f"{tgid}/task")
-    except OSError as error:
-        if error.errno != procfs.COVERED or namespaces.may_hang(tgid):
-            return []
-        names = _covered(tgid)
+        names = namespaces.own_or_cover(tgid, lambda: procfs.list_folder(path), lambda: os.listdir(f"/proc/{path}"))
+    except OSError:
+        return []
     return [int(name) for name in names if _is_number(name)]
 
 
-def _covered(tgid: int) -> list[str]:
-    """What is listed there instead of the threads."""
-    try:
-        return os.listdir(f"/proc/{tgid}/task")
-    except OSError:
-        return []
-
-
 def _listed(tid: int, tgid: int) -> Listed | None:
+    path = f"{tgid}/task/{tid}/stat"
     try:
-        read = stat.parse(_text(f"{tgid}/task/{tid}/stat", tgid))
+        read = stat.parse(namespaces.own_or_cover(tgid, lambda: procfs.read_record(path), lambda: procfs.read_cover(path)))
     except (OSError, ValueError):
         return None
     return Listed(tid, tgid, read.ppid, read.comm, read.starttime)
-
-
-def _text(path: str, tgid: int) -> bytes:
-    try:
-        return procfs.read_record(path)
-    except OSError as error:
-        if error.errno != procfs.COVERED or namespaces.may_hang(tgid):
-            raise
-        return procfs.read_cover(path)
 
 
 def namespaces_of(pid: int) -> tuple[int, ...]:

@@ -1,11 +1,16 @@
 """cptbpf's own user and time namespace, through which /proc shows ids and times; and where /proc itself is veiled."""
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from cptbpf import procfs
+from cptbpf.proc.mountinfo import mounts
 
 MAY_HANG = (b"fuse", b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"autofs")
 """Types of file systems, by how they begin, that may keep who opens a file waiting for ever."""
 
+T = TypeVar("T")
 _CLOCKS = {"monotonic": "monotonic", "boottime": "boottime", "1": "monotonic", "7": "boottime"}  # by number before 5.7
 _DEFAULT_OVERFLOW = 65534  # DEFAULT_OVERFLOWUID, DEFAULT_OVERFLOWGID of linux/highuid.h
 
@@ -56,11 +61,10 @@ def covers() -> dict[int, list[str]]:
     """The processes over whose folder in /proc, or over something in it, another file system is mounted: where, by the pid."""
     found: dict[int, list[str]] = {}
     try:
-        with open("/proc/self/mountinfo", "rb") as stream:
-            points = [os.fsdecode(line.split()[4]) for line in stream if b" /proc/" in line]
+        points = [mount.point for mount in mounts()]
     except OSError:
         return found
-    for place in points:
+    for place in map(os.fsdecode, points):
         parts = place.split("/")
         if parts[1:2] == ["proc"] and len(parts) > 2 and parts[2].isdecimal():
             found.setdefault(int(parts[2]), []).append(place)
@@ -71,10 +75,21 @@ def may_hang(pid: int) -> bool:
     """Whether a file system that some process or another machine serves, and which might never answer, is mounted over
     something of a process."""
     head = b"/proc/%d" % pid
-    with open("/proc/self/mountinfo", "rb") as stream:
-        lines = [line.split() for line in stream if head in line]
-    over = [line for line in lines if line[4] == head or line[4].startswith(head + b"/")]
-    return any(line[line.index(b"-") + 1].startswith(MAY_HANG) for line in over)
+    over = (mount for mount in mounts() if mount.point == head or mount.point.startswith(head + b"/"))
+    return any(mount.kind.startswith(MAY_HANG) for mount in over)
+
+
+def own_or_cover(pid: int, own: Callable[[], T], cover: Callable[[], T]) -> T:
+    """What is read of a process in /proc, by ``own``; where something is mounted over it, by ``cover`` what stands there.
+
+    Raises OSError: of either, and with procfs.COVERED where that might never answer.
+    """
+    try:
+        return own()
+    except OSError as error:
+        if error.errno != procfs.COVERED or may_hang(pid):
+            raise
+    return cover()
 
 
 def veil(pid: int) -> str:
@@ -82,15 +97,10 @@ def veil(pid: int) -> str:
     if places := covers().get(pid):
         return f"a mount over {places[0]}"
     try:
-        with open("/proc/self/mountinfo", "rb") as stream:
-            lines = [line.split() for line in stream]
+        over = [mount for mount in mounts() if mount.point == b"/proc"]
     except OSError:
         return ""
-    for line in reversed(lines):
-        if line[4] == b"/proc":
-            options = line[line.index(b"-") + 3].split(b",")
-            for option in options:
-                if option.startswith(b"hidepid=") and option not in (b"hidepid=0", b"hidepid=off"):
-                    return f"/proc is mounted with {option.decode('ascii', 'replace')}"
-            return ""
+    for option in over[-1].options.split(b",") if over else ():
+        if option.startswith(b"hidepid=") and option not in (b"hidepid=0", b"hidepid=off"):
+            return f"/proc is mounted with {option.decode('ascii', 'replace')}"
     return ""

@@ -5,15 +5,14 @@ What comes back is the process's own word: never use it as a path, a format or o
 """
 
 import os
+from collections.abc import Iterator
 
 from cptbpf import procfs
 from cptbpf.proc import namespaces
 from cptbpf.proc.absent import Absent, absent
+from cptbpf.proc.mountinfo import Mount, mounts
 
 CMDLINE_MAX = 65536  # bytes that are kept: a whole namespace may have long ones
-
-# File systems that wait for somebody else, perhaps for the very task that we look at.
-
 
 _NO_MOUNT = "the executable's file system is not known"
 
@@ -94,14 +93,14 @@ class Process:
                 info = _fdinfo(descriptor)
             finally:
                 os.close(descriptor)
-            mounts = [line.split() for line in self._mounts().split(b"\n") if line]
+            device = next((mount.device for mount in self._mounts() if mount.id == int(info[b"mnt_id"])), None)
         except OSError as error:
             return absent(error)
-        devices = [line[2].split(b":") for line in mounts if line[0] == info[b"mnt_id"]]
-        if b"ino" not in info or not devices:
-            return Absent("this kernel does not show the inode of an open file" if devices else _NO_MOUNT)
-        major, minor = map(int, devices[0])
-        return int(info[b"ino"]), major << 20 | minor
+        if device is None:
+            return Absent(_NO_MOUNT)
+        if b"ino" not in info:
+            return Absent("this kernel does not show the inode of an open file")
+        return int(info[b"ino"]), device
 
     def _open_exe_path(self) -> int:
         """A descriptor of the executable that asks nothing of its file system. Raises OSError."""
@@ -113,15 +112,14 @@ class Process:
 
         The mount may be of the namespace that the process was in before: then any mount of the device ``dev`` tells.
         """
-        mount = _fdinfo(fd)[b"mnt_id"]
-        mounts = [line.partition(b" - ") for line in self._mounts().split(b"\n") if line]
-        device = b"%d:%d" % (dev >> 20, dev & 0xFFFFF)
-        found = [rest for head, _, rest in mounts if head.startswith(mount + b" ")]
-        found += [rest for head, _, rest in mounts if head.split(b" ")[2] == device]
-        return found[0].split(b" ", 1)[0] if found else None
+        number = int(_fdinfo(fd)[b"mnt_id"])
+        everywhere = list(self._mounts())
+        found = [mount.kind for mount in everywhere if mount.id == number]
+        found += [mount.kind for mount in everywhere if mount.device == dev]
+        return found[0] if found else None
 
-    def _mounts(self) -> bytes:
-        return procfs.read_file("mountinfo", self._directory())
+    def _mounts(self) -> Iterator[Mount]:
+        return mounts("mountinfo", self._directory())
 
     def _directory(self) -> int:
         if self._failure:

@@ -9,7 +9,7 @@ def words(pid: int, name: bytes) -> list[bytes]:
     Not for Name, the one line that holds what a task chose.
     """
     try:
-        text = procfs.read_file(f"{pid}/status")
+        text = procfs.read_record(f"{pid}/status")
     except OSError:
         return []
     return text.partition(b"\n" + name + b":")[2].partition(b"\n")[0].split()
