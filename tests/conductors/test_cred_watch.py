@@ -213,7 +213,7 @@ def test_it_ends_with_the_last_task(changer: Target) -> None:
 def test_the_outcome(changer: Target) -> None:
     """The tree below a process, for as long as asked; JSON can hold what it found."""
     with CredentialWatch(pid=changer.host_pid) as watching:
-        # neither begun before nor left: an emulated CPU at times runs a breakpoint that the kernel has taken back from a function
+        # neither begun before nor left: an emulated CPU at times runs a breakpoint that the kernel has taken back
         tell(changer, "storm 100")
         told = list(watching.changes(0.3))
         outcome = watching.outcome(told)
