@@ -2,14 +2,18 @@
 
 import _thread
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from cptbpf.errors import UnsupportedError
 from cptbpf.trace import ptrace
 
 T = TypeVar("T")
+#: Ctrl-Z, and a terminal that is another job's: the tracer must not be stopped while it keeps others so.
+_STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
 def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuck: Callable[[], None], patience: float) -> T:
@@ -20,8 +24,23 @@ def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuc
 
     Raises UnsupportedError where a limit lets no thread be started. An exception of ``function`` is raised here. An exception
     that a signal handler raises here meanwhile (KeyboardInterrupt) makes ``interrupted()`` be called once, and is raised when
-    the thread has ended. While the thread takes longer, ``stuck()`` is called every ``patience`` seconds.
+    the thread has ended. While the thread takes longer, ``stuck()`` is called every ``patience`` seconds. Signals of a terminal
+    that stop a process wait until then, unless other threads of the process take them.
     """
+    with _unstoppable():
+        return _run_and_end(function, interrupted, stuck, patience)
+
+
+@contextmanager
+def _unstoppable() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # a new thread inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuck: Callable[[], None], patience: float) -> T:
     tid: list[int] = []
     results: list[T] = []
     failures: list[BaseException] = []

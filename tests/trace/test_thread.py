@@ -99,3 +99,33 @@ def test_a_seizing_that_gets_on_is_let_be(monkeypatch: pytest.MonkeyPatch) -> No
     freezer._unblock()
     freezer._unblock()
     assert looked == [7, 1]
+
+
+def test_a_terminal_does_not_stop_it_in_the_midst() -> None:
+    """Ctrl-Z waits until everybody runs again: else they would stand still as long as the tracer does."""
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            _stop_in_the_midst(number, writing)
+        os.close(writing)
+        _, status = os.waitpid(child, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == number, "it is stopped in the end"
+        assert os.read(reading, 100) == b"thawed", "and not before"
+        os.kill(child, signal.SIGCONT)
+        assert os.waitpid(child, 0)[1] == 0
+        os.close(reading)
+
+
+def _stop_in_the_midst(number: int, writing: int) -> None:
+    def window() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+        os.write(writing, b"thawed")
+
+    try:
+        run_and_end(window, nothing, nothing, 1)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
