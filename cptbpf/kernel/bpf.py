@@ -18,7 +18,7 @@ _SYS_BPF = 321  # x86-64
 _MAP_CREATE, _BTF_LOAD = 0, 18
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
-_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 15
+_OBJ_GET_INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN = 17
 _LINK_CREATE = 28
 _ENABLE_STATS = 32
@@ -186,18 +186,6 @@ def _map_info(fd: int) -> tuple[int, ...]:
     return struct.unpack("=6I", info.raw)
 
 
-def misses(link: int) -> int:
-    """How often the program of a link was left out because it was at work on that cpu already, for a task that lost the cpu.
-
-    recursion_misses of struct bpf_prog_info; 0 where the kernel does not count them (before 5.12).
-    """
-    program = link_program(link)
-    try:
-        return program_stats(program).misses
-    finally:
-        os.close(program)
-
-
 def prog_load(
     prog_type: int, instructions: bytes, name: str, attach_type: int = 0, attach_btf_id: int = 0, kern_version: int = 0
 ) -> int:
@@ -284,19 +272,7 @@ class ProgramStats(NamedTuple):
 
     run_ns: int
     runs: int
-    misses: int  # runs left out because the program ran already on that cpu; 0 before 5.12
-
-
-def link_program(link: int) -> int:
-    """A descriptor of the program that a link attaches."""
-    info = ctypes.create_string_buffer(16)  # struct bpf_link_info: type, id, prog_id
-    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", link, len(info), ctypes.addressof(info)))
-    return program_by_id(int.from_bytes(info.raw[8:12], "little"))
-
-
-def program_by_id(number: int) -> int:
-    """A descriptor of the loaded program that has this id."""
-    return _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0))
+    misses: int  # recursion_misses: runs left out because it ran already on that cpu, for a task that lost it; 0 before 5.12
 
 
 def program_stats(prog: int) -> ProgramStats:

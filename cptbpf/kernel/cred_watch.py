@@ -91,8 +91,7 @@ class CredWatch:
         self._watched = descriptors["watched"]
         self.hook = self._loaded.variant.partition("-")[0]
         self.refused = self._loaded.refused
-        self._links = [at for name, at in descriptors.items() if name.startswith("on_") and self.hook != "kprobe"]
-        self._programs = [at for name, at in descriptors.items() if name.startswith("program ")]
+        self._programs = [at for name, at in self._loaded.programs.items() if name.startswith("on_")]
         try:
             self._ring = RingBuffer(descriptors["changes"])
             bpf.map_update(self._watched, _ZERO, CRED_WATCH.pack(reader.request(), CRED_OPTIONS.pack(root, 0, 0)))
@@ -119,7 +118,7 @@ class CredWatch:
         one is not run while it (a kprobe: any of a kprobe, or bpf(2) on a map) is at work on that cpu already, for a task that
         lost the cpu in the midst of it. Not every kernel counts them."""
         missed = sum(bpf.program_stats(program).misses for program in self._programs)
-        return self._options().dropped + missed + sum(map(bpf.misses, self._links))
+        return self._options().dropped + missed
 
     @property
     def replaced(self) -> int:

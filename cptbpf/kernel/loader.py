@@ -24,19 +24,20 @@ _TRACING: dict[str, tuple[int, str, Kind]] = {
 }
 
 
-def load(objects: Objects, variant: Variant, attach: bool = True) -> dict[str, int]:
-    """Loads a set; a descriptor for each map, and for each program its link (``attach``) or itself.
+def load(objects: Objects, variant: Variant) -> tuple[dict[str, int], dict[str, int]]:
+    """Loads a set and attaches its programs: descriptors of its maps and links, and of the programs themselves, by name.
 
     Raises UnsupportedError where the kernel refuses a map or a program, saying which and why; PrivilegeError.
     """
     with unlimited_memlock():
-        return _load_all(objects, variant, attach)
+        return _load_all(objects, variant)
 
 
-def _load_all(objects: Objects, variant: Variant, attach: bool) -> dict[str, int]:
+def _load_all(objects: Objects, variant: Variant) -> tuple[dict[str, int], dict[str, int]]:
     btf = Btf()
     code = {program.name: program for program in objects.programs}
     descriptors: dict[str, int] = {}
+    loaded: dict[str, int] = {}
     try:
         for table in objects.maps:
             with _named(f"map {table.name}"):
@@ -44,19 +45,13 @@ def _load_all(objects: Objects, variant: Variant, attach: bool) -> dict[str, int
         for program in variant.programs:
             with _named(program.name):
                 instructions = relocated(code[program.name], descriptors)
-                loaded = descriptors[program.name] = _load(btf, program, instructions)
-                if attach:
-                    descriptors[program.name] = _attach(program, loaded)
-                    if program.kind in ("kprobe", "kretprobe"):
-                        descriptors[f"program {program.name}"] = loaded  # no way leads to it from a perf event
-                    else:
-                        os.close(loaded)
+                loaded[program.name] = _load(btf, program, instructions)
+                descriptors[program.name] = _attach(program, loaded[program.name])
     except BaseException:
-        for descriptor in descriptors.values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        for descriptor in (*descriptors.values(), *loaded.values()):
+            os.close(descriptor)
         raise
-    return descriptors
+    return descriptors, loaded
 
 
 @contextlib.contextmanager

@@ -16,15 +16,17 @@ from cptbpf.kernel import bpf, pins, sources
 
 
 class Loaded(NamedTuple):
-    """A private set: the variant that the kernel took, why it refused the ones before, and descriptors by name."""
+    """A private set: the variant that the kernel took, why it refused the ones before, and descriptors by name: of its maps and
+    links, and of its programs, to which the way from a link takes CAP_SYS_ADMIN."""
 
     variant: str
     refused: tuple[tuple[str, str], ...]
     descriptors: dict[str, int]
+    programs: dict[str, int]
 
     def close(self) -> None:
         """Detaches the programs and gives the maps back."""
-        for descriptor in self.descriptors.values():
+        for descriptor in (*self.descriptors.values(), *self.programs.values()):
             os.close(descriptor)
 
 
@@ -42,6 +44,8 @@ def open_set(name: str) -> dict[str, int]:
         if found is None:
             loaded = open_private(name)
             found = loaded.descriptors
+            for program in loaded.programs.values():
+                os.close(program)
             pins.keep(key, found)
     return found
 
@@ -76,13 +80,13 @@ def open_private(name: str, sizes: Mapping[str, int] | None = None, only: str = 
             continue
         maps = (table._replace(max_entries=(sizes or {}).get(table.name, table.max_entries)) for table in compiled.maps)
         try:
-            loaded = loader.load(compiled._replace(maps=tuple(maps)), variant)
+            descriptors, loaded = loader.load(compiled._replace(maps=tuple(maps)), variant)
         except (UnsupportedError, PrivilegeError) as error:  # fentry is refused with EPERM where it is switched off
             refused.append((variant.name, str(error)))
             last = error
             continue
         _remember(name, uncompiled)
-        return Loaded(variant.name, tuple(refused), loaded)
+        return Loaded(variant.name, tuple(refused), descriptors, loaded)
     if len(refused) > 1:
         raise UnsupportedError("; ".join(f"{variant}: {why}" for variant, why in refused), last.remedy)
     raise last

@@ -152,7 +152,7 @@ class Follower:
 
     def measure(self) -> "CostWindow":
         """Begins to measure what the programs cost. Raises PrivilegeError without CAP_SYS_ADMIN."""
-        return CostWindow({name: link for name, link in self._fds.items() if name.startswith("on_")})
+        return CostWindow({name: program for name, program in self._loaded.programs.items() if name.startswith("on_")})
 
 
 class Cost(NamedTuple):
@@ -169,18 +169,14 @@ class CostWindow:
     Beside the programs runs one that does nothing, which shows what measuring itself takes.
     """
 
-    def __init__(self, links: Mapping[str, int]) -> None:
-        self._programs: dict[str, int] = {}
+    def __init__(self, programs: Mapping[str, int]) -> None:
         with contextlib.ExitStack() as stack:
-            for name, link in links.items():
-                self._programs[name] = bpf.link_program(link)
-                stack.callback(os.close, self._programs[name])
             with unlimited_memlock():
                 nothing = bpf.prog_load(bpf.PROG_RAW_TRACEPOINT, bpf.RETURN_0, "nothing")
             stack.callback(os.close, nothing)
             stack.callback(os.close, bpf.raw_tracepoint_open(nothing, "sched_switch"))
             stack.callback(os.close, bpf.enable_stats())
-            self._programs[""] = nothing
+            self._programs = {**programs, "": nothing}
             self._before = self._read()
             self._stack = stack.pop_all()
 

@@ -77,3 +77,13 @@ def test_a_watch_is_of_a_live_target(arguments: tuple[str, ...]) -> None:
     done = watch(*arguments)
     assert done.returncode == 2
     assert "--watch" in done.stderr
+
+
+def test_with_the_capabilities_that_it_asks_for_and_no_other(spawn: Callable[..., Target]) -> None:
+    changing = spawn(["sh", "-c", CHANGES])
+    few = "-all,+bpf,+perfmon,+sys_ptrace"
+    before = ["setpriv", "--bounding-set", few, "--inh-caps", few, "--"]
+    watching = [CPTBPF, "crosscheck", "--pidns", str(changing.host_pid), "--watch", WHILE]
+    done = subprocess.run([*before, *watching], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "uid 0 -> 1234" in done.stdout
