@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,15 +82,14 @@ def _header_tree(btf: Btf, source: str) -> Iterator[str]:
         if there:
             yield path
             return
-    made = tempfile.mkdtemp(prefix="headers-", dir=cache)
-    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    files = headers.tree(btf, source)
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # as rundir.held(): it stays, whatever the clock says of its age
-        for name, content in headers.tree(btf, source).items():
-            file = os.path.join(made, name)
-            os.makedirs(os.path.dirname(file), exist_ok=True)
-            with open(file, "w", encoding="utf-8") as stream:
-                stream.write(content)
+        made, lock = _written(files, cache)
+    except OSError:  # a full /run is no reason not to go on
+        if cache is None:
+            raise
+        path, (made, lock) = "", _written(files, None)
+    try:
         if path:
             try:
                 os.rename(made, path)
@@ -102,3 +101,21 @@ def _header_tree(btf: Btf, source: str) -> Iterator[str]:
         os.close(lock)
         if made != path:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def _written(files: Mapping[str, str], folder: str | None) -> tuple[str, int]:
+    """The path of a new tree of files, and a descriptor that holds it. Raises OSError, and leaves nothing then."""
+    made = tempfile.mkdtemp(prefix="headers-", dir=folder)
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as rundir.held(): it stays, whatever the clock says of its age
+        for name, content in files.items():
+            file = os.path.join(made, name)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            with open(file, "w", encoding="utf-8") as stream:
+                stream.write(content)
+    except BaseException:
+        os.close(lock)
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return made, lock

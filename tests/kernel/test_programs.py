@@ -15,6 +15,7 @@ from cptbpf.kernel import bpf, compiler, objects, pins, programs, sources
 from cptbpf.kernel.btf import Btf
 from cptbpf.kernel.loader import unlimited_memlock
 from cptbpf.kernel.tasks import TaskReader
+from tests.conductors.checks import PRIVATE
 
 pytestmark = pytest.mark.bpf
 
@@ -279,3 +280,26 @@ def test_the_key_depends_on_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(UnsupportedError):
         os.unlink(tmp_path / "bpf" / "compat.h")
         sources.key("tasks")
+
+
+FULL = """
+import os, sys
+from cptbpf import rundir
+from cptbpf.kernel import compiler, sources
+from cptbpf.kernel.btf import Btf
+rundir.PATH = sys.argv[1] + "/run"
+os.mkdir(rundir.PATH, 0o700)
+with compiler._header_tree(Btf(), sources.text("tasks")) as tree:
+    print(os.path.getsize(tree + "/include/vmlinux.h") > 10000, os.path.dirname(tree) == rundir.PATH, os.listdir(rundir.PATH))
+print(os.path.exists(tree))
+"""
+
+
+def test_a_full_run_directory_is_done_without(tmp_path: Path) -> None:
+    """It is a cache: what finds no room there is written elsewhere, and gone afterwards."""
+    place = tmp_path / "small"
+    place.mkdir()
+    script = 'mount -t tmpfs -o size=32k none "$0" && exec "$@"'
+    command = [*PRIVATE, "sh", "-c", script, str(place), sys.executable, "-c", FULL, str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.stdout.splitlines() == ["True False []", "False"], done.stderr
