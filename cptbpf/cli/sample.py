@@ -101,8 +101,8 @@ def command(
 
     with (
         Sampler(pidns=pidns, pid=pid, interval=interval, ring=1 << (buffer - 1).bit_length()) as sampler,
-        sink(sampler) as written,
         _metrics(prometheus, sampler) as metrics,
+        sink(sampler) as written,  # last: it may take the place of another file
         stopped_by_signals(sampler.stop),
     ):
         return _follow(sampler, duration, [written, *metrics])

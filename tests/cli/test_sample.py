@@ -221,6 +221,19 @@ def test_a_file_of_lines_takes_a_name_as_an_image_does(target: Start, tmp_path: 
     assert_failed(command(*arguments, "/dev/full", "--force"), 2, "'/dev/full' exists and is not a regular file", "-o -")
 
 
+@pytest.mark.parametrize(("form", "where"), [("cpt", "foo"), ("cpt", "192.0.2.1:9400"), ("jsonl", "foo")])
+def test_nothing_takes_the_place_of_a_file_in_vain(target: Start, tmp_path: Path, form: str, where: str) -> None:
+    one = target("sleeper")
+    path = tmp_path / f"kept.{form}"
+    path.write_bytes(b"kept")
+    arguments = ("sample", "--pidns", one.host_pid, "--duration", "1s", "--force", "--prometheus", where, "-o")
+    assert_failed(command(*arguments, path), 2)
+    assert path.read_bytes() == b"kept"
+    new = tmp_path / f"new.{form}"
+    assert_failed(command(*arguments, new), 2)
+    assert not new.exists()
+
+
 def test_usage() -> None:
     assert_failed(command("sample"), 2, "--pidns", "--pid")
     assert_failed(command("sample", "--pid", 1, "--interval", "soon"), 2, "'soon'", "100ms")
