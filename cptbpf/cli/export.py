@@ -56,7 +56,7 @@ def command(ctx: click.Context, file: str, form: str, output: str, fields: str |
                     stream.write(piece.encode("utf-8", "surrogateescape"))
             with telling_where():
                 stream.flush()
-            return ended(recording, file)
+            return ended(recording.ending, file)
         with opened(output, force) as target:
             if form == "parquet":
                 _parquet(recording, target)
@@ -64,7 +64,7 @@ def command(ctx: click.Context, file: str, form: str, output: str, fields: str |
                 for block in _blocks(_pieces(recording, form, fields)):
                     target.write(block)
             target.commit()
-        return ended(recording, file)
+        return ended(recording.ending, file)
 
 
 def _pieces(recording: "Recording", form: str, fields: str | None) -> Iterator[str]:

@@ -52,7 +52,7 @@ def command(file: str, start: str | None, step: float, samples: bool) -> int:
                 _Replay(recording, begin, max(round(step * _SECOND), 1_000_000)).show(terminal)
             for _ in recording.places():
                 pass
-        return ended(recording, file)
+        return ended(recording.ending, file)
 
 
 def _plain(recording: "Recording", begin: int, samples: bool) -> Iterator[str]:

@@ -36,7 +36,7 @@ Names of users are given only for an image of this very machine since it was boo
 @click.option(
     "--at", metavar="TIME", help="Of a recording: the tasks at 3s from its start, -1m from its end, or a date and time."
 )
-def command(file: str, form: str | None, pid: int | None, fields: str | None, at: str | None) -> None:
+def command(file: str, form: str | None, pid: int | None, fields: str | None, at: str | None) -> int:
     """Show the image FILE: who was there, since when, and what they were stuck in; or an instant of a recording.
 
     It needs no privilege and no BPF; FILE may be - for standard input. A ! marks what is unusual: credentials, confinement,
@@ -46,7 +46,7 @@ def command(file: str, form: str | None, pid: int | None, fields: str | None, at
     from cptbpf.image.reader import load
 
     names = check_names(fields) if fields is not None else []
-    image = load(options.source(file)) if at is None else _recorded(file, at)
+    image, status = (load(options.source(file)), 0) if at is None else _recorded(file, at)
     tasks = image.tasks if pid is None else _only(image, pid)
     if form == "json":
         _json(image, tasks, names)
@@ -56,15 +56,19 @@ def command(file: str, form: str | None, pid: int | None, fields: str | None, at
         emit(field_lines(tasks, names))
     else:
         _print(image, file, tasks, form, single=pid is not None)
+    return status
 
 
-def _recorded(file: str, at: str) -> "Image":
-    """The tasks of a recording at an instant."""
-    from cptbpf.cli.recordings import instant
+def _recorded(file: str, at: str) -> "tuple[Image, int]":
+    """The tasks of a recording at an instant, and the exit status that its end gives."""
+    from cptbpf.cli.recordings import ended, instant
     from cptbpf.image.recording import Recording
 
     with Recording(options.source(file)) as recording:
-        return recording.at(instant(recording, at))
+        time = instant(recording, at)
+        ending = recording.ending  # of all of it; what follows goes no further than it has to
+        image = recording.at(time)
+        return image, ended(ending, file)
 
 
 def _only(image: "Image", pid: int) -> "tuple[TaskImage, ...]":

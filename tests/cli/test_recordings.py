@@ -25,10 +25,11 @@ def cut(path: Path) -> Path:
     return saved(path.with_name("cut.cpt"), data[: len(data) - len(groups_of(data)[2]) - 5])
 
 
-def damaged(path: Path) -> Path:
+def damaged(path: Path, group: int = 1, at: int = 70) -> Path:
+    """With another bit in a group: in what it holds, or in its head."""
     data = bytearray(path.read_bytes())
     start, groups, _ = groups_of(path.read_bytes())
-    data[len(start) + len(groups[0]) + 70] ^= 4
+    data[len(start) + sum(map(len, groups[:group])) + at] ^= 4
     return saved(path.with_name("damaged.cpt"), bytes(data))
 
 
@@ -155,6 +156,19 @@ def test_what_was_cut_short_is_read_with_a_note_and_damage_is_a_status(path: Pat
     done = command(arguments[0], damaged(path), *arguments[1:])
     assert done.returncode == 4
     assert b"is damaged" in done.stderr and b"(at byte " in done.stderr
+
+
+def test_an_instant_of_what_ends_early(path: Path) -> None:
+    """Whoever looks at an instant is told as well: the end that -1s counts from is another one."""
+    done = command("show", cut(path), "--at", "-0s")
+    assert done.returncode == 0 and done.stdout
+    assert b"ends within a group (at byte " in done.stderr and len(done.stderr.splitlines()) == 1
+    done = command("show", damaged(path, 2, 40), "--at", "0s")
+    assert done.returncode == 4 and done.stdout
+    assert b"is damaged" in done.stderr and len(done.stderr.splitlines()) == 1
+    for arguments in (("show", "--at", "1h"), ("replay", "--start", "1h")):
+        assert_failed(command(arguments[0], damaged(path, 2, 40), *arguments[1:]), 4, "is damaged", "(at byte ")
+        assert_failed(command(arguments[0], cut(path), *arguments[1:]), 2, "not within the recording", "ends within a group")
 
 
 @pytest.mark.parametrize("arguments", [("export", "--format", "jsonl"), ("replay",)])
