@@ -121,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
         return _explained(action, debug)
     finally:
         for number in _HANDLED:
-            if signal.getsignal(number) is _interrupt:
+            if signal.getsignal(number) in (_interrupt, _impatient):
                 signal.signal(number, signal.SIG_DFL)
 
 
@@ -144,7 +144,14 @@ def _flush() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    for other in _HANDLED:
+        if signal.getsignal(other) is _interrupt:
+            signal.signal(other, _impatient)
     raise Interrupted(number)
+
+
+def _impatient(number: int, frame: FrameType | None) -> None:
+    """What asks to end once more: everything is being cleaned up already, and would be left half done."""
 
 
 def _explained(action: Callable[[], int], debug: bool) -> int:
@@ -176,7 +183,7 @@ def _explained(action: Callable[[], int], debug: bool) -> int:
 
 def _usage(error: click.ClickException) -> int:
     ctx: Any = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".").replace("\n", " ")
+    message = " ".join(error.format_message().rstrip(".").split())
     return _failed(False, _TROUBLE, message[:1].lower() + message[1:], f"see '{ctx.command_path if ctx else 'cptbpf'} --help'")
 
 

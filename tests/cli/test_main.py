@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cptbpf.cli import main
 from cptbpf.cli.main import COMMANDS
 from tests.cli.command import NOBODY, PROGRAM, assert_failed, command
 from tests.cli.images import saved, task
@@ -50,6 +51,7 @@ def test_as_a_module() -> None:
         (("show",), ("FILE", "show --help")),
         (("show", "/nonexistent/file"), ("/nonexistent/file",)),
         (("show", "x", "--format", "xml"), ("xml",)),
+        (("export", "x"), ("--format", "jsonl, csv, parquet, perfetto")),
         (("encode", "x"), ("--output",)),
         (("encode", "/nonexistent/file", "-o", "-"), ("/nonexistent/file",)),
         (("fields", "extra"), ("extra",)),
@@ -167,3 +169,31 @@ def test_a_full_disk_behind_standard_output(tmp_path: Path) -> None:
     for arguments in (("fields",), ("decode", file), ("show", file, "--format", "json")):
         with open("/dev/full", "wb") as full:
             assert_failed(command(*arguments, stdout=full), 2, "cannot write standard output: No space left")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_impatient_signal_leaves_no_traceback(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second one, while the first is being dealt with."""
+    cleaned = []
+
+    def interrupted(_: object) -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
+            cleaned.append(True)
+        return 0
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(main, "_invoke", interrupted)
+    try:
+        assert main.run([]) == 128 + number
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert cleaned
+    assert capsys.readouterr().err in ("cptbpf: interrupted\n", "cptbpf: terminated\n")
