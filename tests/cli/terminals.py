@@ -44,6 +44,10 @@ class Screen:
         """Types keys."""
         os.write(self._fd, keys.encode())
 
+    def modes(self) -> int:
+        """The terminal's local modes: ECHO, ICANON and others."""
+        return int(termios.tcgetattr(self._fd)[3])
+
     def until(self, condition: Callable[[list[str]], object], what: str, timeout: float = 30) -> list[str]:
         """The screen, once the condition holds of it."""
         deadline = time.monotonic() + timeout * SLOWNESS

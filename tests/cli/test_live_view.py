@@ -1,6 +1,9 @@
 """top and replay on a plain terminal of 80 columns and 24 lines, and without one."""
 
+import os
 import re
+import signal
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +71,23 @@ def test_keys_of_terminals() -> None:
     assert terminal.parse(b"a\x1b[A\x1b[6~\xc3\xa9\x1b\r\x7f\x1bOB") == [
         *("a", "up", "pagedown", "é", "escape", "enter", "backspace", "down"),
     ]
+
+
+@pytest.mark.bpf
+def test_a_terminal_is_given_back_while_it_is_stopped(target: Callable[..., Target]) -> None:
+    one = target("sleeper")
+    with Screen("top", "--pidns", f"pid:[{one.ns_inode}]", "--interval", "200ms") as view:
+        view.until(lambda lines: any(" sleeper" in line for line in lines), "the table")
+        assert not view.modes() & termios.ICANON
+        os.kill(view.pid, signal.SIGTSTP)
+        # nobody is left in its session to let it go on: it is not stopped, and takes the terminal again at once
+        view.until(lambda _: view.output.count(b"\x1b[?1049h") == 2, "the terminal to be taken again")
+        assert not view.modes() & termios.ICANON
+        between = view.output.split(b"\x1b[?1049h")[1]
+        assert b"\x1b[?1049l" in between and b"\x1b[?25h" in between, "its own screen, and a cursor"
+        view.until(lambda lines: any(" sleeper" in line for line in lines), "the table again")
+        view.press("q")
+        assert view.end() == 0
 
 
 @pytest.mark.bpf

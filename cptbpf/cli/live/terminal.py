@@ -2,10 +2,11 @@
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 _SEQUENCES = {
@@ -40,22 +41,38 @@ class Terminal:
         from rich.live import Live
 
         self._fd = sys.stdin.fileno()
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+        self._suspended = signal.getsignal(signal.SIGTSTP)
+        self._take()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._give_back()
+
+    def _take(self) -> None:
         self._before: list[Any] = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
         try:
-            self._console = Console(highlight=False, markup=False, emoji=False)
-            self._live = Live(console=self._console, screen=True, auto_refresh=False)
             self._live.start()
         except BaseException:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
             raise
-        return self
+        if self._suspended == signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def _give_back(self) -> None:
+        signal.signal(signal.SIGTSTP, self._suspended)
         try:
             self._live.stop()
         finally:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: the shell gets its terminal as it was, and we take it again when we are let go on."""
+        self._give_back()
+        signal.raise_signal(signal.SIGTSTP)
+        self._take()
 
     def size(self) -> tuple[int, int]:
         """Columns and lines."""
