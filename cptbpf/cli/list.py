@@ -37,9 +37,9 @@ def command(as_json: bool) -> None:
 
 
 def _cells(row: "Listed") -> tuple[str, ...]:
-    level = row.depth if row.level is None else row.level
+    level = "-" if row.level is None else str(row.level)
     leader = str(row.leader) if row.leader else "-"
-    return (f"pid:[{row.inode}]", str(level), leader, str(row.processes), str(row.tasks), _where(row), _command(row))
+    return (f"pid:[{row.inode}]", level, leader, str(row.processes), str(row.tasks), _where(row), _command(row))
 
 
 def _command(row: "Listed") -> str:

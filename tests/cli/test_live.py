@@ -92,6 +92,16 @@ def test_list_shows_a_fresh_namespace(spawn: Start) -> None:
     assert line.endswith("sleep 1234") and str(sleeper.host_pid) in line
 
 
+def test_list_within_a_namespace_knows_no_levels() -> None:
+    """How deep it is itself cannot be seen from there."""
+    within = ("unshare", "--pid", "--fork", "--mount-proc", "--")
+    heading, row = command("list", before=within).stdout.splitlines()
+    assert heading.split()[1:3] == [b"LEVEL", b"LEADER"]
+    assert row.split()[1:3] == [b"-", b"1"]
+    (told,) = json.loads(command("list", "--json", before=within).stdout)
+    assert told["level"] is None
+
+
 def test_list_without_privilege() -> None:
     done = command("list", before=NOBODY, cwd="/")
     assert done.returncode == 0 and not done.stderr
