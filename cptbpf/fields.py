@@ -58,7 +58,7 @@ RULES: dict[str, str] = {
     "": "has no other witness",
     "exact": "the witness shows the kernel's value",
     "bracket": "a rising counter: the witness lies between the kernel's values before and after it",
-    "state": "the witness shows one letter for the highest bit of __state and exit_state; TASK_IDLE is I",
+    "state": "the witness shows one letter for the highest bit of __state and exit_state; TASK_IDLE is I, TASK_FROZEN D, before 6.13 R",
     "flags": "the witness shows PF_* bits, which are compared as the CPT_PF_* bits of the image",
     "tgid": "the witness shows the thread group, in cptbpf's own pid namespace, of the task that the kernel names",
     "tracer": "the witness shows the parent of a traced task and 0 for any other, whose parent is its real parent",
@@ -218,7 +218,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cgroup_id", "ns", "u64", "", "id of the cgroup in the v2 hierarchy", "task->cgroups->dfl_cgrp->kn->id", needs="CGROUP"),
     # mm
     Field("total_vm", "mm", "u64", "pages", "size of the address space", "task->mm->total_vm", ("statm 1",), "exact", needs="MM"),
-    Field("exe_ino", "mm", "u64", "", "inode number of the executable", "task->mm->exe_file->f_inode->i_ino", ("exe ino",), "file", needs="MM"),
+    Field("exe_ino", "mm", "u64", "", "inode number of the executable", "task->mm->exe_file->f_inode->i_ino", ("exe ino",), "file", True, "MM"),
     Field("exe_dev", "mm", "u32", "", "device of the executable (major << 20 | minor)", "task->mm->exe_file->f_inode->i_sb->s_dev", ("exe dev",), "file", needs="MM"),
     Field("exec_id", "mm", "u32", "", "number of the task's last exec", "task->self_exec_id"),
 )

@@ -34,7 +34,10 @@ PF_FREEZER_SKIP: Final = 0x40000000  # gone with 6.1, f5d39b020809
 
 
 def state_letter(state: int) -> str:
-    """What /proc shows of ``__state | exit_state``: ``task_state_index()`` and ``task_index_to_char()``."""
+    """What /proc shows of ``__state | exit_state``: ``task_state_index()`` and ``task_index_to_char()``.
+
+    TASK_FROZEN is R before f718faf3940e ("freezer, sched: Report frozen tasks as 'D' instead of 'R'"), 6.13.
+    """
     if state & TASK_IDLE == TASK_IDLE:
         return "I"
     if state & (TASK_RTLOCK_WAIT | TASK_FROZEN):

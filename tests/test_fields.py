@@ -58,3 +58,9 @@ def test_a_member_of_another_name_is_named_where_there_is_none_of_the_same() -> 
         "real_start_time": "start_boottime",
     }
     assert BY_NAME["utime"].record == "utime"
+
+
+def test_what_can_pass_the_integers_of_other_languages_is_hexadecimal() -> None:
+    """Masks, addresses and inode numbers, which may have any bits. What is counted from 0 never gets to 2^53."""
+    plain = {field.name for field in FIELDS if field.ctype == "u64" and not field.hex and not field.unit}
+    assert plain == {"cgroup_id"}, "the kernel counts them"

@@ -54,7 +54,7 @@ STILL: list[tuple[str, Any, list[Any], list[Any], list[Any], dict[str, Any]]] = 
     ("state", 0x402, ["I"], [], ["D"], {}),
     ("state", 0x104, ["T"], [], ["t"], {}),
     ("state", 0x8, ["t"], [], ["T"], {}),
-    ("state", 0x8000, ["D"], [], ["R"], {}),
+    ("state", 0x8000, ["D"], ["R"], ["S", "I"], {}),
     ("state", 0x80 | 0x20, ["Z"], [], ["X", "R"], {}),
     ("state", 0x80 | 0x10, ["X"], [], ["Z"], {}),
     ("state", 0x40, ["P"], [], ["I"], {}),
@@ -136,6 +136,7 @@ MOVING: list[tuple[str, Any, Any, list[Any], list[Any], list[Any]]] = [
     ("state", 0, 1, ["R", "S"], ["D"], []),
     ("sig_pending", 0b001, 0b101, [0b001, 0b101], [0b011, 0b000, 0b100], []),
     ("sig_pending", 0b01, 0b10, [0b01, 0b10, 0b00, 0b11], [0b100], []),
+    ("exe_ino", 0b01, 0b10, [0b01, 0b10], [0b00, 0b11], []),
     ("cap_effective", 0b01, 0b10, [0b01, 0b10], [0b00, 0b11, 0b100], []),
     ("comm", b"a\0", b"bc\0", [b"a", b"bc"], [b"ac"], []),
     ("gtime", TICK, 3 * TICK, [1, 2, 3], [], [0, 4]),
@@ -191,6 +192,11 @@ def test_the_start_is_shifted_by_the_offset_of_the_time_namespace() -> None:
     assert see("real_start_time", 5 * TICK, 8640005, context=context) == EXPLAINED
     assert see("real_start_time", 5 * TICK, 8640004, context=context) == DISAGREE
     assert see("real_start_time", 5 * TICK, 5, context=context) == DISAGREE
+    earlier = CONTEXT._replace(boottime_offset=-86400 * 10**9)  # the clock of the namespace starts later than the task
+    wrapped = (2**64 + 5 * TICK - 86400 * 10**9) // TICK
+    assert see("real_start_time", 5 * TICK, wrapped, context=earlier) == EXPLAINED
+    assert see("real_start_time", 5 * TICK, wrapped + 1, context=earlier) == DISAGREE
+    assert see("real_start_time", 5 * TICK, 5 - 8640000, context=earlier) == DISAGREE
 
 
 # -- cputime_adjust() ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from cptbpf.fields import Field
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.kernel.record import TASK_COMM_LEN, TASK_VTIME, TaskState
 from cptbpf.rules.cputime import bounds, rising, times
-from cptbpf.sched import PF_KTHREAD, PF_WQ_WORKER, state_letter
+from cptbpf.sched import PF_KTHREAD, PF_WQ_WORKER, TASK_FROZEN, state_letter
 
 AGREE, EXPLAINED, DISAGREE, MOVED = "agree", "explained", "disagree", "moved"
 
@@ -127,8 +127,9 @@ def _exact(sight: Sight) -> Judgement:
         shown &= 0xFFFFFFFF  # an exit_signal of -1
     if shown in (before, after):
         return _judged(sight, "")
-    # The bits of a mask move one by one; those of capabilities all at once, with the credentials.
-    if sight.field.hex and sight.field.group != "cred" and not shown & ~(before | after) and not before & after & ~shown:
+    # The bits of a mask move one by one; those of capabilities all at once, with the credentials, and an inode is no mask.
+    mask = sight.field.hex and sight.field.group not in ("cred", "mm")
+    if mask and not shown & ~(before | after) and not before & after & ~shown:
         return _judged(sight, "")
     return _differs(sight, before == after)
 
@@ -161,7 +162,7 @@ def _shown_before(sight: Sight) -> Judgement:
 
 
 def _boottime(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
-    shifted = value + sight.context.boottime_offset
+    shifted = value + sight.context.boottime_offset & (1 << 64) - 1  # u64: before the start of the namespace's clock too
     why = "tick rounding" if shifted % sight.context.tick else ""
     if sight.context.boottime_offset:
         why = "time-namespace offset" + (", tick rounding" if why else "")
@@ -170,6 +171,8 @@ def _boottime(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
 
 def _state(value: int, state: TaskState, sight: Sight) -> Iterable[Expected]:
     yield state_letter(value), ""
+    if value & TASK_FROZEN:
+        yield "R", "a frozen task, before 6.13"
 
 
 def _flags(sight: Sight) -> Judgement:
