@@ -14,6 +14,7 @@ from cptbpf.conductors.crosscheck.fpu import compare_fpu
 from cptbpf.image import model
 from cptbpf.image.output import StreamOutput
 from cptbpf.image.reader import parse
+from cptbpf.image.tojson import FIELD_NAMES
 from cptbpf.image.writer import ImageWriter
 from tests.conductors.checks import checked, disagreeing
 from tests.conductors.shots import shoot
@@ -122,6 +123,30 @@ class TestOfARealImage:
     def test_threads_of_one_process_share_its_session(self, image: model.Image) -> None:
         thread = next(task.task.pid for task in image.tasks if task.task.pid != task.task.tgid)
         assert wrong(check(changed(image, thread, session=99))) == [(thread, "session")]
+
+    def test_signals_that_come_while_they_stand_still(self, image: model.Image) -> None:
+        """One thread is read after the other: who was read later may have more in the queue of their process."""
+        one = next(task for task in image.tasks if task.task.pid != task.task.tgid)
+        leader = next(task for task in image.tasks if task.task.pid == one.task.tgid)
+        assert leader.value("host_pid") < one.value("host_pid"), "the order in which the kernel lists them"
+        usr1, stop = 1 << 9, 1 << 18
+
+        def verdict(first: int, last: int) -> str:
+            moved = changed(changed(image, leader.task.pid, **pending(leader, first)), one.task.pid, **pending(one, last))
+            (found,) = [
+                result for result in check(moved).results if (result.pid, result.field) == (one.task.pid, "sig_shared_pending")
+            ]
+            return found.verdict
+
+        def pending(task: model.TaskImage, value: int) -> dict[str, Any]:
+            names = FIELD_NAMES["signal"]
+            values = zip(names, task.ext["signal"], strict=True)
+            return {"signal": tuple(value if name == "sig_shared_pending" else own for name, own in values)}
+
+        assert verdict(usr1, usr1) == "agree"
+        assert verdict(0, usr1) == "explained"
+        assert verdict(usr1, 0) == "disagree"
+        assert verdict(usr1 | stop, usr1) == "explained", "SIGCONT takes those that stop"
 
     def test_what_moved_in_the_window_is_told(self, image: model.Image) -> None:
         moved = image.trailer._replace(flags=model.CERTIFICATE_MOVED, entries=(model.CertificateEntry(2, "nvcsw", "5", "6"),))

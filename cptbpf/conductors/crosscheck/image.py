@@ -1,5 +1,6 @@
 """The check of an image against itself: what it has of one thing from two sides, and what must follow from one another."""
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,11 +10,14 @@ from cptbpf.fields import FIELDS, REGISTERS
 from cptbpf.image.flags import encode_task_flags
 from cptbpf.image.model import FREEZE_PTRACE, Image, Meta, TaskImage, X86_64Regs, X86Regs
 from cptbpf.image.provenance import from_pass, is_absent, not_stopped
-from cptbpf.rules import AGREE, DISAGREE, restarted
+from cptbpf.rules import AGREE, DISAGREE, EXPLAINED, restarted
 from cptbpf.xsave import FXSAVE_SIZE, UNDEFINED, fxsave_of
 
 #: What all threads of a process have in common.
-_SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "signal_flags", "sig_shared_pending")
+_SHARED = ("tgid", "pgrp", "session", "nr_threads", "group_exit_code", "signal_flags")
+#: The signals of which one takes others off the queue, SIGCONT those that stop and they it: prepare_signal().
+_STOPPING = sum(1 << number - 1 for number in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT))
+_OF_THE_LEADER = "shared with the thread-group leader"
 _HEX = {field.name for field in (*FIELDS, *REGISTERS) if field.hex}
 
 
@@ -63,7 +67,7 @@ def _registers(task: TaskImage) -> Iterator[Result]:
         why = restarted(ours, other) if name in ("rax", "ax") and not at_once else ""
         rule = "syscall" if name in ("rax", "ax") else "exact"
         if why:
-            yield _judged(task, name, "ptrace", ours, other, "explained", f"{rule}: {why}")
+            yield _judged(task, name, "ptrace", ours, other, EXPLAINED, f"{rule}: {why}")
         else:
             yield _result(task, name, "ptrace", ours, other, rule)
 
@@ -117,7 +121,21 @@ def _of_one_process(task: TaskImage, leader: TaskImage) -> Iterator[Result]:
     for name in _SHARED:
         own, other = task.value(name), leader.value(name)
         if own is not None and other is not None:
-            yield _result(task, name, "image", own, other, "shared with the thread-group leader")
+            yield _result(task, name, "image", own, other, _OF_THE_LEADER)
+    yield from _signals(task, leader)
+
+
+def _signals(task: TaskImage, leader: TaskImage) -> Iterator[Result]:
+    """The queue of a process, which others fill while its tasks stand still: who was read later may have more in it."""
+    name = "sig_shared_pending"
+    own, other = task.value(name), leader.value(name)
+    if own is None or other is None:
+        return
+    first, last = (own, other) if task.value("host_pid") < leader.value("host_pid") else (other, own)
+    if own != other and not first & ~last & ~_STOPPING:
+        yield _judged(task, name, "image", own, other, EXPLAINED, f"{_OF_THE_LEADER}: a signal came while they stood still")
+    else:
+        yield _result(task, name, "image", own, other, _OF_THE_LEADER)
 
 
 def _moved(image: Image) -> Iterable[Result]:
