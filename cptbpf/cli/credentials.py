@@ -15,13 +15,13 @@ _VERDICTS = {GONE: "the task ended before it was looked at", SUPERSEDED: "change
 def run(pidns: str | None, pid: int | None, duration: float, as_json: bool) -> int:
     """Watches for a while, or until a signal. Exit status: 1 where a task has other credentials than its changes explain."""
     stream = text_stdout()
-    changes = []
     with CredentialWatch(pidns, pid) as watching, stopped_by_signals(watching.interrupt):
-        for judged in watching.changes(duration):
-            changes.append(judged)
-            if not as_json:
-                _line(judged, stream)
-        outcome = watching.outcome(changes)
+        if as_json:
+            outcome = watching.outcome(list(watching.changes(duration)))
+        else:
+            for judged in watching.changes(duration):
+                _line(judged, stream)  # and none is kept: it may be a watch of days
+            outcome = watching.outcome()
     if as_json:
         emit_json(shown(outcome))
     else:
@@ -50,8 +50,8 @@ def _value(name: str, value: object) -> str:
 
 def _summary(outcome: Outcome) -> str:
     how = "sched_switch, at the end of each turn on a cpu" if outcome.hook == "sched_switch" else outcome.hook
-    parts = [f"{plural(len(outcome.changes), 'change')} of credentials, seen by {how}"]
-    bad = sum(judged.verdict == DISAGREE for judged in outcome.changes)
+    parts = [f"{plural(sum(outcome.verdicts.values()), 'change')} of credentials, seen by {how}"]
+    bad = outcome.verdicts[DISAGREE]
     parts.append(f"{bad} disagree" if bad else "every task has what it was given")
     if outcome.replaced:
         parts.append(f"{plural(outcome.replaced, 'time')} replaced by equal ones: what they were in between was not seen")

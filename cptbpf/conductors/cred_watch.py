@@ -38,18 +38,20 @@ class Judged(NamedTuple):
 
 class Outcome(NamedTuple):
     """What a watch found. ``refused`` has (hook, reason) of those that the kernel did not take; ``replaced`` counts, where
-    switches are followed, credentials that were replaced by equal ones: what they were in between was not seen."""
+    switches are followed, credentials that were replaced by equal ones: what they were in between was not seen. ``verdicts``
+    counts all changes by verdict; ``changes`` are those that were kept."""
 
     hook: str
     refused: tuple[tuple[str, str], ...]
     dropped: int
     replaced: int
+    verdicts: Mapping[str, int]
     changes: tuple[Judged, ...]
 
     @property
     def finding(self) -> bool:
         """Whether a task has other credentials than its changes explain."""
-        return any(judged.verdict == DISAGREE for judged in self.changes)
+        return bool(self.verdicts[DISAGREE])
 
 
 class CredentialWatch:
@@ -77,6 +79,7 @@ class CredentialWatch:
         self._last: dict[Identity, CredChange] = {}  # the latest change of each task in it
         self._known: dict[Identity, tuple[Credentials, int]] = {}  # what each task should have, as far as is known
         self._note(self._pass())
+        self._verdicts = dict.fromkeys(VERDICTS, 0)
         self._ended = False
 
     def __enter__(self) -> "CredentialWatch":
@@ -95,9 +98,9 @@ class CredentialWatch:
         """Changes that were lost so far because they came faster than they were read."""
         return self._watch.dropped
 
-    def outcome(self, changes: Iterable[Judged]) -> Outcome:
-        """What was found so far, with these changes."""
-        return Outcome(self.hook, self.refused, self.dropped, self._watch.replaced, tuple(changes))
+    def outcome(self, changes: Iterable[Judged] = ()) -> Outcome:
+        """What was found so far, with those of its changes that the caller kept."""
+        return Outcome(self.hook, self.refused, self.dropped, self._watch.replaced, dict(self._verdicts), tuple(changes))
 
     def interrupt(self) -> None:
         """Has :meth:`changes` come to its end, the one at work or the next. For another thread, or a signal handler."""
@@ -107,6 +110,11 @@ class CredentialWatch:
     def changes(self, duration: float) -> Iterator[Judged]:
         """The changes of the next ``duration`` seconds, each as soon as it is judged; last, what only a pass shows. It ends
         before its time when nobody is left."""
+        for judged in self._followed(duration):
+            self._verdicts[judged.verdict] += 1
+            yield judged
+
+    def _followed(self, duration: float) -> Iterator[Judged]:
         self._over = False
         self._waiting += ((change, 0) for change in self._later)
         self._later.clear()
@@ -140,6 +148,8 @@ class CredentialWatch:
             known = self._known.get(identity)
             if known is None or known[1] != task.exec_id:
                 self._known[identity] = Credentials.of(task), task.exec_id
+        if len(self._known) > 2 * len(tasks) + 1000:
+            self._known = {identity: known for identity, known in self._known.items() if identity in tasks}
 
     def _read(self) -> None:
         for change in self._watch.read():
@@ -166,8 +176,6 @@ class CredentialWatch:
                 del self._last[_identity(change)]
             yield judged
         self._note(tasks)
-        if len(self._known) > 2 * len(tasks) + 1000:
-            self._known = {identity: known for identity, known in self._known.items() if identity in tasks}
 
     def _judge(self, change: CredChange, looks: int, tasks: Mapping[Identity, TaskState]) -> Judged | None:
         """The verdict on a change; None where the task may not have got round to it yet."""
@@ -183,7 +191,9 @@ class CredentialWatch:
         if looks < _LOOKS:
             return None
         self._known[_identity(change)] = Credentials.of(task), task.exec_id
-        return Judged(change, SUPERSEDED if self.dropped else DISAGREE, after)
+        # What a task does to its credentials is told by sched_switch when it leaves its cpu.
+        untold = self.dropped or (self.hook == "sched_switch" and task.on_cpu)
+        return Judged(change, SUPERSEDED if untold else DISAGREE, after)
 
     def _unreported(self) -> Iterator[Judged]:
         """What a last pass shows that was not reported. Where commit_creds is hooked, there is no such thing.
@@ -225,7 +235,7 @@ def shown(outcome: Outcome) -> dict[str, Any]:
         "dropped": outcome.dropped,
         "replaced": outcome.replaced,
         "changes": [shown_change(judged) for judged in outcome.changes],
-        "summary": {verdict: sum(judged.verdict == verdict for judged in outcome.changes) for verdict in VERDICTS},
+        "summary": outcome.verdicts,
     }
 
 

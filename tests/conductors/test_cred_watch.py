@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from cptbpf.conductors import cred_watch
 from cptbpf.conductors.cred_watch import (
     AGREE,
     DISAGREE,
@@ -242,3 +243,18 @@ def test_interrupted(changer: Target) -> None:
 def test_no_such_target() -> None:
     with pytest.raises(TargetError):
         CredentialWatch(pid=1 << 22)
+
+
+@pytest.mark.parametrize("hook", ["sched_switch-raw"])
+def test_what_it_changes_on_its_cpu_is_told_later(changer: Target, watching: CredentialWatch) -> None:
+    """Who is on a cpu may have changed again, and been reported for the last time before; who has left it has been reported."""
+    tell(changer, "seteuid 1006")
+    (real,) = watching.changes(0)
+    other = real.change._replace(new=real.change.new._replace(euid=1))
+    ((identity, task),) = watching._pass().items() & {
+        (one, two) for one, two in watching._pass().items() if one[0] == changer.host_pid
+    }
+    verdicts = [
+        watching._judge(other, cred_watch._LOOKS, {identity: task._replace(on_cpu=on_cpu)}).verdict for on_cpu in (1, 0)
+    ]
+    assert verdicts == [SUPERSEDED, DISAGREE]
