@@ -19,7 +19,7 @@ _TITLES = ("PID", "HOST PID", "COMM", "CHECKED", "AGREE", "EXPLAINED", "DISAGREE
 
 _EPILOG = """\b
 Examples:
-  cptbpf crosscheck --pidns pid:[4026532198]         every task of a namespace, stopped for some milliseconds
+  cptbpf crosscheck --pidns pid:[4026532198]         every task of a namespace, stopped for 0.15 ms a task
   cptbpf crosscheck --pid 4711 --no-freeze           process 4711 and all below it, without stopping anybody
   cptbpf crosscheck web.cpt                          an image against itself
   cptbpf crosscheck --pidns 4711 --watch 1m          who changes credentials, and whether they are what the task then has
@@ -173,6 +173,8 @@ def _summary(report: "Report") -> str:
         parts.append(f"{len(report.hidden)} hidden, {len(report.phantom)} phantom")
     if summary.method == "frozen":
         parts.append(f"frozen {summary.frozen_ms:.1f} ms")
+    if summary.after_thaw:
+        parts.append(f"{plural(summary.after_thaw, 'task')} compared after the thaw, without registers: the time was up")
     if summary.hook:
         parts.append(f"what runs is bracketed by {summary.hook}")
     return "; ".join((*parts, f"{summary.wall_ms:.0f} ms in all"))

@@ -263,8 +263,11 @@ def test_cptbpf_inside_what_it_checks() -> None:
 def test_from_another_time_namespace(target: Callable[..., Target]) -> None:
     if not Path("/proc/self/ns/time").exists():
         pytest.skip("this kernel has no time namespaces")
-    a_day_later = ("unshare", "--time", "--boottime", "86400", "--fork", "--")
     one = target("sleeper")
+    from_now_on = ("unshare", "--time", "--boottime", f"-{Path('/proc/uptime').read_text().split('.')[0]}", "--fork", "--")
+    status, document = checked("--pidns", one.host_pid, before=from_now_on)
+    assert disagreeing(document) == [] and status == 0, "a task from before the start of that clock"
+    a_day_later = ("unshare", "--time", "--boottime", "86400", "--fork", "--")
     status, document = checked("--pidns", one.host_pid, before=a_day_later)
     assert disagreeing(document) == [] and status == 0
     (start,) = [result for result in document["results"] if result["field"] == "real_start_time"]
@@ -289,6 +292,21 @@ def test_a_process_tree(target: Callable[..., Target]) -> None:
     assert_agreed(report)
     assert {result.host_pid for result in report.results} == set(one.tids())
     assert {result.pid for result in report.results if result.host_pid == one.host_pid} == {2}
+
+
+def test_who_is_many_is_not_kept_for_long(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom the time does not reach is compared after the thaw, by brackets and without registers; it is told how many."""
+    one = target("threads", 300)
+    everybody = set(one.tids())
+    for longest in (0.0, 0.003):
+        monkeypatch.setattr(live_check, "_LONGEST", longest)
+        report = check(one)
+        assert_agreed(report)
+        stood_still = {result.host_pid for result in report.results if result.witness == "ptrace"}
+        assert {result.host_pid for result in report.results if result.witness == "proc"} == everybody
+        assert report.summary.after_thaw == len(everybody - stood_still)
+        assert longest or not stood_still
+        assert report.summary.after_thaw
 
 
 def test_nobody_stays_stopped(target: Callable[..., Target]) -> None:

@@ -49,7 +49,8 @@ class Summary(NamedTuple):
     are tasks that ended before they could be compared; times are in ms. ``hook`` says what showed the kernel's values at the
     moment that /proc rendered a running task's: ``fentry``, ``kprobe``, or ``passes`` where the kernel takes neither and a pass
     before and one after bracket them; "" for an image. ``covered`` names what is mounted over files of these processes in
-    /proc, most of which are witnesses of nothing: who else reads them is shown that."""
+    /proc, most of which are witnesses of nothing: who else reads them is shown that. ``after_thaw`` are tasks that had stopped
+    and were compared by brackets all the same, without registers: all others had taken as long as anybody is kept."""
 
     tasks: int
     compared: int
@@ -63,6 +64,7 @@ class Summary(NamedTuple):
     frozen_ms: float
     wall_ms: float
     covered: tuple[str, ...] = ()
+    after_thaw: int = 0
 
 
 class Report(NamedTuple):
@@ -137,7 +139,11 @@ def crosscheck(
         ended = len(check.unseen - {stray.host_pid for stray in hidden})
         covered = tuple(place for pid, places in namespaces.covers().items() if pid in check.seen for place in places)
         summary = report.summary._replace(
-            hook=check.hooks.name, ended=ended, frozen_ms=round(check.frozen_ns / 1e6, 3), covered=covered
+            hook=check.hooks.name,
+            ended=ended,
+            frozen_ms=round(check.frozen_ns / 1e6, 3),
+            covered=covered,
+            after_thaw=check.after_thaw,
         )
         return report._replace(hidden=hidden, phantom=phantom, summary=summary, not_stopped=tuple(check.not_stopped))
 

@@ -38,6 +38,7 @@ from cptbpf.rules import DISAGREE, EXPLAINED, MOVED, Context, Judgement, Sight, 
 from cptbpf.sched import TASK_TRACED
 from cptbpf.trace.freezer import Freezer
 
+_LONGEST = 1.0  # seconds that the witnesses are read for while everybody stands still; who has not come up by then is bracketed
 _CHUNK = 32  # tasks in one bracket of a running system, at least
 _NARROW = 8  # and where something had moved before
 _PASSES = 32  # at most, in one look at everybody: else the time would grow with the square of the tasks
@@ -50,10 +51,11 @@ _PRIVATE = {field.name for field in FIELDS if field.rule in {"userns", *_RISING}
 
 
 class _Window(NamedTuple):
-    """What was seen in the frozen window, still raw."""
+    """What was seen in the frozen window, still raw. ``late`` are those for whom there was no time."""
 
     present: Collection[int]
     shown: Mapping[int, witness.Shown | int]
+    late: Collection[int]
     outside: Outside
     views: Mapping[int, registers.View]
     after: FullPass
@@ -86,6 +88,7 @@ class LiveCheck:
             raise
         self.hooks = Hooks(self.reader)
         self.frozen_ns = 0
+        self.after_thaw = 0
         self.names: dict[int, bytes] = {}
         self.not_stopped: list[Omission] = []
         self._depth = self.target.level - self.reader.own_level
@@ -129,12 +132,17 @@ class LiveCheck:
         freezer = Freezer()
         seen: list[_Window] = []
 
+        until = 0.0
+
         def look(*tasks: Collection[int]) -> None:
-            seen[:] = [self._look(freezer, *tasks)]
+            nonlocal until
+            until = until or time.monotonic() + _LONGEST
+            seen[:] = [self._look(freezer, until, *tasks)]
 
         raw = freezer.run(lambda: frozen_window(self.reader, freezer, self.target, "ptrace", timeout, look))
         self.frozen_ns = freezer.frozen_ns
         (window,) = seen
+        self.after_thaw = len(window.late)
         before, after = decode(raw.b, self.target, window.present), decode(window.after, self.target, window.present)
         if not before.tasks:
             raise TargetError(f"no task is left in pid:[{self.target.inode}]", "'cptbpf list' shows the pid namespaces")
@@ -155,18 +163,25 @@ class LiveCheck:
                 for result in registers.compare(task, later, freezer, window.views[tid], context):
                     self._results.setdefault((identity, result.field, result.witness), []).append(result)
 
-    def _look(self, freezer: Freezer, present: Collection[int], seized: Collection[int]) -> _Window:
+    def _look(self, freezer: Freezer, until: float, present: Collection[int], seized: Collection[int]) -> _Window:
         """Reads the witnesses while everybody stands still. Not ``io`` of a task that does not: it waits for an execve."""
         table = self.reader.states()
         rows = [row for row in table.columns("host_pid", "host_tgid", "host_rppid", "state") if row[0] in present]
         others = [name for name in FILES if name != "io"]
         shown: dict[int, witness.Shown | int] = {}
+        late = set()
+        views = {}
         for tid, tgid, _, state in rows:
+            if time.monotonic() > until:
+                late.add(tid)
+                shown[tid] = witness.Shown(tid, tgid, dict.fromkeys(FILES, witness.NOT_READ))
+                continue
             shown[tid] = witness.read(tid, tgid, FILES if tid in seized and state & TASK_TRACED else others, True)
+            if tid in seized and (view := registers.view(freezer, tid)):
+                views[tid] = view
         known = set(table.column("host_pid"))
         outside = self._parents({row[2] for row in rows} - known - {0})
-        views = {tid: view for tid, *_ in rows if tid in seized and (view := registers.view(freezer, tid))}
-        return _Window(set(present), shown, outside, views, self.reader.full())
+        return _Window(set(present), shown, late, outside, views, self.reader.full())
 
     # -- brackets ----------------------------------------------------------------------------------------------------------
 
