@@ -123,6 +123,19 @@ static __always_inline u32 task_vtime(struct task_struct *task)
 #endif
 }
 
+/*
+ * Whether a task waits for a cpu, whatever its state says: a kernel that is preempted may be so on its way into a sleep. Since
+ * 6.12, 152e11f6df29 ("sched/fair: Implement delayed dequeue"), who sleeps may stay on the queue for a while.
+ */
+static __always_inline bool task_queued(struct task_struct *task)
+{
+#ifdef HAVE_sched_entity_sched_delayed
+	return READ(task->on_rq) && !READ(task->se.sched_delayed);
+#else
+	return READ(task->on_rq);
+#endif
+}
+
 static __always_inline void read_accounting(struct task_struct *task, struct task_record *record)
 {
 #ifdef HAVE_sched_info_run_delay /* CONFIG_SCHED_INFO */

@@ -171,6 +171,9 @@ static __always_inline void read_scheduling(struct task_struct *task, struct tas
 	record->rt_priority = READ(task->rt_priority);
 	record->nr_cpus_allowed = READ(task->nr_cpus_allowed);
 	record->cpu = task_cpu_nr(task);
+	if (record->state & TASK_TRACED_BIT && task_queued(task))
+		record->valid |= TASK_QUEUED;
+	asm volatile("" ::: "memory");	/* who is off the queue leaves the cpu, and never the other way round */
 	record->on_cpu = READ(task->on_cpu);
 	record->sig_blocked = READ(task->blocked.sig[0]);
 	record->sig_pending = READ(task->pending.signal.sig[0]);

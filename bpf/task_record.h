@@ -23,12 +23,14 @@
 #define TASK_HAS_SECCOMP_COUNT (1 << 10) /* seccomp.filter_count */
 /* Not all of its times have been counted: it is on a cpu whose tick is off. utime, stime and gtime hold the rest. */
 #define TASK_VTIME (1 << 11)
+/* A tracer is about to stop it: it has the state already, but it lost its cpu on the way, and will go on to the stop. */
+#define TASK_QUEUED (1 << 12)
 
 #define TASK_COMM_LEN 16
 
 struct task_record {
 	u32 size;		/* sizeof(struct task_record) */
-	u32 valid;		/* TASK_HAS_*, TASK_VTIME */
+	u32 valid;		/* TASK_HAS_*, TASK_VTIME, TASK_QUEUED */
 
 	/* ids in the asked namespace */
 	u32 pid;

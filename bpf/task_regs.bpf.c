@@ -115,13 +115,17 @@ static __always_inline void write_task(struct seq_file *seq, struct reader *read
 		bpf_seq_write(seq, reader->xstate, xstate);
 }
 
-/* Stopped by a tracer, and off its CPU: from now on all of it stands still. */
+/* Stopped by a tracer, off the queue, and off its CPU: from now on all of it stands still. */
 static __always_inline bool stands_still(struct task_struct *task)
 {
 	u64 state = task_state(task);
 
+	bool queued;
+
 	asm volatile("" ::: "memory");
-	return state & TASK_TRACED_BIT && !task->on_cpu;
+	queued = task_queued(task);
+	asm volatile("" ::: "memory");
+	return state & TASK_TRACED_BIT && !queued && !task->on_cpu;
 }
 
 int bpf_iter__task_regs(struct bpf_iter__task *ctx)

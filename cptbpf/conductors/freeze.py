@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cptbpf.conductors.beside import Beside
 from cptbpf.conductors.target import Target, members, own_tasks
+from cptbpf.kernel.record import TASK_QUEUED
 from cptbpf.kernel.tasks import FullPass, TaskReader, TaskTable
 from cptbpf.proc.system import Clocks, clocks
 from cptbpf.sched import EXITED, PF_EXITING, PF_KTHREAD, TASK_TRACED, TASK_WAKEKILL
@@ -98,7 +99,7 @@ def _at_once(reader: TaskReader, freezer: Freezer, watch: "_Watch", pass_b: Besi
     b = pass_b.result()
     c = reader.states()
     found = watch.look(c)
-    if stopped and found.at_rest and b.running == found.running:
+    if stopped and found.at_rest and b.running == found.running and not watch.lost(b, found):
         return _Seen(b, c, instant, set(), False)
     return None
 
@@ -113,7 +114,8 @@ def _in_turn(
         stopped = registers == "ptrace" and not freezer.read() and not watch.doubtful
         waiting: set[int] = set()
         if not stopped:
-            waiting, stopped, _ = watch.look(reader.states())
+            found = watch.look(reader.states())
+            waiting, stopped = found.waiting, found.at_rest
         late = time.monotonic() > deadline
         if late or stopped:
             if registers == "ptrace":
@@ -125,7 +127,7 @@ def _in_turn(
             c = reader.states()
             found = watch.look(c)
             waiting |= found.waiting
-            if late or found.at_rest:
+            if late or (found.at_rest and not watch.lost(b, found)):
                 return _Seen(b, c, instant, waiting, late)
         if registers != "ptrace":
             freezer.reap(waiting | watch.dying)
@@ -138,12 +140,15 @@ class _Found(NamedTuple):
     """What a look found.
 
     ``waiting`` are tasks that have yet to stop. ``at_rest``: there are none, nobody is new, and nobody was missed. ``running``
-    counts the tasks, whoever's, that did not stand still, as FullPass does.
+    counts the tasks, whoever's, that did not stand still, as FullPass does, and ``dead`` those of them that have ended;
+    ``dead_before`` is that of the look before.
     """
 
     waiting: set[int]
     at_rest: bool
     running: int
+    dead: int
+    dead_before: int
 
 
 class _Watch:
@@ -159,6 +164,7 @@ class _Watch:
         self._refusals: dict[int, int] = {}  # in how many looks on end
         self.doubtful: set[int] = set()  # refused, perhaps only because the id was passing from one task to another
         self._living: set[int] = set()
+        self._dead = 0
         self.own: set[int] = set()
         self.present: set[int] = set()
         self.seized: set[int] = set()
@@ -170,6 +176,7 @@ class _Watch:
             table = self._reader.states()
             belonging = self._belonging(table)
             self._living = _living(table, belonging)
+            self._dead = sum(bool(state & EXITED) for state in table.column("state"))
             if not self._seize_new(table, belonging):
                 return
 
@@ -179,15 +186,16 @@ class _Watch:
             self.dying.clear()
             self.present = set(self.seized)
             missed, self._living = self._living - self.seized, set(self.seized)
-            return _Found(set(), not missed, 0)
+            before, self._dead = self._dead, 0
+            return _Found(set(), not missed, 0, 0, before)
         belonging = self._belonging(table)
         new = self._seize_new(table, belonging)
         if new:
             self._freezer.interrupt(new)
         moving = [
             (pid, state, flags)
-            for pid, state, on_cpu, flags in table.columns("host_pid", "state", "on_cpu", "pf_flags")
-            if not state & TASK_TRACED or on_cpu
+            for pid, state, on_cpu, flags, valid in table.columns("host_pid", "state", "on_cpu", "pf_flags", "valid")
+            if not state & TASK_TRACED or on_cpu or valid & TASK_QUEUED
         ]
         # one that is on its way out never comes back to user mode: there is nothing to wait for, and it does not stand still
         self.dying = {pid for pid, state, flags in moving if pid in self.seized and _ending(state, flags)}
@@ -196,8 +204,23 @@ class _Watch:
         # A thread that takes over its dead leader's id while a pass is between the two is seen in neither place.
         living = _living(table, belonging)
         missed, self._living = self._living - living, living
+        before, self._dead = self._dead, sum(bool(state & EXITED) for _, state, _ in moving)
         # Who is new has perhaps stopped already, but nobody has read its registers.
-        return _Found(waiting, not (waiting or new or missed or self.doubtful), len(moving))
+        at_rest = not (waiting or new or missed or self.doubtful)
+        return _Found(waiting, at_rest, len(moving), self._dead, before)
+
+    def lost(self, b: FullPass, found: _Found) -> bool:
+        """Whether pass B met somebody of the target in the midst of its life who had ended by pass C, the last look: born while
+        the others were being seized, too late for that. It is looked for only where the numbers say that there may be one."""
+        if b.running <= found.running and found.dead == found.dead_before:
+            return False
+        known = self.seized | self._living | self.own
+        for task in b.raw():
+            if task.host_pid not in known and (task.host_tgid in self.seized or task.host_rppid in self.seized):
+                state = task.state()
+                if not _ending(state.state, state.pf_flags):
+                    return True
+        return False
 
     def _all_stand_still(self, table: TaskTable) -> bool:
         """Whether the tasks of a pass are those that were seized, no more and no fewer, and all have stopped: what is to be
@@ -206,6 +229,7 @@ class _Watch:
             not self.doubtful
             and set(table.column("state")) <= _STOPPED
             and not any(table.column("on_cpu"))
+            and not any(valid & TASK_QUEUED for valid in set(table.column("valid")))
             and dict(table.columns("host_pid", "start_boottime")) == self._start
         )
 

@@ -1,15 +1,15 @@
 """What the looks of a frozen window make of passes that no test can have at will: here they are made up."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
 
 from cptbpf.conductors import freeze
 from cptbpf.conductors.target import Target
-from cptbpf.kernel.record import TASK_RECORD, TaskState
-from cptbpf.kernel.tasks import TaskReader, TaskTable
+from cptbpf.kernel.record import TASK_QUEUED, TASK_RECORD, TaskState
+from cptbpf.kernel.tasks import FullPass, RawTask, TaskReader, TaskTable
 from cptbpf.trace.freezer import Freezer
 
 TRACED, SLEEPS, ZOMBIE, EXITING = 0x8, 0x1, 0x20, 0x4
@@ -71,28 +71,44 @@ def look(watch: freeze._Watch, *rows: bytes) -> freeze._Found:
     return watch.look(TaskTable(b"".join(rows)))
 
 
+class Full:
+    """A full pass over these, of whom some did not stand still."""
+
+    def __init__(self, running: int, *rows: bytes) -> None:
+        self.running = running
+        self._states = [TaskState._make(TASK_RECORD.unpack(one)) for one in rows]
+
+    def raw(self) -> Iterator[RawTask]:
+        for one in self._states:
+            data = memoryview(packed(one))
+            ids = one.pid, one.host_pid, one.host_tgid, one.host_rppid, one.start_boottime, one.exec_id
+            yield RawTask(data, 0, len(data), *ids)
+
+
 def test_everybody_stands_still(tracer: Tracer) -> None:
     watch = watched(tracer, row(100, SLEEPS, traced=0), row(101, SLEEPS, traced=0))
-    assert look(watch, row(100), row(101, SLEEPS)) == ({101}, False, 1)
-    assert look(watch, row(100), row(101, on_cpu=1)) == ({101}, False, 1)
-    assert look(watch, row(100), row(101)) == (set(), True, 0)
-    assert look(watch, row(100, TRACED | 0x100), row(101)) == (set(), True, 0)
+    assert look(watch, row(100), row(101, SLEEPS))[:3] == ({101}, False, 1)
+    assert look(watch, row(100), row(101, on_cpu=1))[:3] == ({101}, False, 1)
+    # preempted on its way into the stop: it has left its cpu, and is to be given one again
+    assert look(watch, row(100), row(101, valid=TASK_QUEUED))[:3] == ({101}, False, 1)
+    assert look(watch, row(100), row(101))[:3] == (set(), True, 0)
+    assert look(watch, row(100, TRACED | 0x100), row(101))[:3] == (set(), True, 0)
 
 
 def test_who_is_new_has_been_read_by_nobody(tracer: Tracer) -> None:
     """It was seized at its birth, and has stopped by itself: it stands still, and is not done with."""
     watch = watched(tracer, row(100, SLEEPS, traced=0))
-    assert look(watch, row(100), row(101)) == (set(), False, 0)
+    assert look(watch, row(100), row(101))[:3] == (set(), False, 0)
     assert tracer.interrupted == [101]
-    assert look(watch, row(100), row(101)) == (set(), True, 0)
+    assert look(watch, row(100), row(101))[:3] == (set(), True, 0)
 
 
 def test_a_thread_on_its_way_to_its_leaders_id(tracer: Tracer) -> None:
     """In an execve: the pass shows it neither where it was nor where it is going to be."""
     watch = watched(tracer, row(100, SLEEPS, traced=0), row(101, SLEEPS, traced=0))
     assert not look(watch, row(100, ZOMBIE, pf_flags=EXITING)).at_rest
-    assert look(watch, row(100, SLEEPS)) == ({100}, False, 1)
-    assert look(watch, row(100)) == (set(), True, 0)
+    assert look(watch, row(100, SLEEPS))[:3] == ({100}, False, 1)
+    assert look(watch, row(100))[:3] == (set(), True, 0)
 
 
 def test_nobody_is_waited_for_who_has_ended(tracer: Tracer) -> None:
@@ -115,3 +131,32 @@ def test_another_task_with_the_same_id(tracer: Tracer) -> None:
     watch = watched(tracer, row(100, SLEEPS, traced=0), row(200, SLEEPS, tgid=200, traced=0))
     assert look(watch, row(100), row(200, SLEEPS, tgid=200, traced=0, start=8)).waiting == {200}
     assert tracer.interrupted == [200]
+
+
+THREAD, CHILD = row(102, SLEEPS, traced=0), row(102, SLEEPS, tgid=102, traced=0, host_rppid=100)
+DEAD = row(102, ZOMBIE, tgid=102, traced=0, host_rppid=100, pf_flags=EXITING)
+STRANGER = row(102, SLEEPS, tgid=102, traced=0, host_rppid=99)
+
+
+@pytest.mark.parametrize(
+    ("there", "left", "lost"),
+    [
+        ((THREAD,), (), True),
+        ((CHILD,), (DEAD,), True),
+        ((CHILD,), (), True),
+        ((DEAD,), (DEAD,), False),
+        ((DEAD,), (), False),
+        ((STRANGER,), (), False),
+        ((), (), False),
+    ],
+    ids=["a thread", "a zombie by then", "a child", "a zombie before", "a zombie that was reaped", "somebody else's", "nobody"],
+)
+def test_who_lived_in_pass_b_and_not_in_pass_c(
+    tracer: Tracer, there: tuple[bytes, ...], left: tuple[bytes, ...], lost: bool
+) -> None:
+    """It was born as the others were seized, and never stopped: no look has seen it."""
+    watch = watched(tracer, row(100, SLEEPS, traced=0), row(101, SLEEPS, traced=0))
+    b = cast(FullPass, Full(len(there), row(100), row(101), *there))
+    found = look(watch, row(100), row(101), *left)
+    assert found.at_rest
+    assert watch.lost(b, found) == lost
