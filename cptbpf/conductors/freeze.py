@@ -118,16 +118,18 @@ def _in_turn(
             waiting, stopped = found.waiting, found.at_rest
         late = time.monotonic() > deadline
         if late or stopped:
-            if registers == "ptrace":
-                freezer.read()  # those that were seen to stop only by the last look
+            # Those that were seen to stop only by the last look. Who died meanwhile may have others read once more.
+            unread = set(freezer.read()) if registers == "ptrace" else set()
             instant = clocks()
             b = reader.full(registers=True)
             if look is not None:
                 look(watch.present, watch.seized)
             c = reader.states()
             found = watch.look(c)
-            waiting |= found.waiting
-            if late or (found.at_rest and not watch.lost(b, found)):
+            if unread:
+                unread &= {pid for pid, state in c.columns("host_pid", "state") if state & TASK_TRACED}
+            waiting |= found.waiting | unread
+            if late or (found.at_rest and not unread and not watch.lost(b, found)):
                 return _Seen(b, c, instant, waiting, late)
         if registers != "ptrace":
             freezer.reap(waiting | watch.dying)

@@ -90,6 +90,29 @@ def test_a_snapshot_of_many(target: Callable[..., Target], name: str, registers:
     assert_free(program)
 
 
+def test_what_has_to_be_read_again_is(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaders are, when a thread is found dead: also where that comes out in the sweep that should have been the last one."""
+    program = target("threads", 3)
+    leader = program.host_pid
+    read, sweeps = Freezer.read, []
+
+    def sweep(freezer: Freezer) -> list[int]:
+        left = read(freezer)
+        sweeps.append(left)
+        if len(sweeps) == 1:
+            return [leader]  # as if it had not stopped: a look follows, which says that all have
+        if len(sweeps) == 2:
+            freezer._read_again([leader])
+            return [leader]
+        return left
+
+    monkeypatch.setattr(Freezer, "read", sweep)
+    shot = shoot(program)
+    assert_whole(shot)
+    assert {task.source("regs") for task in shot.image.tasks} == {"ptrace"}
+    assert_free(program)
+
+
 def test_without_a_thread_one_comes_after_the_other(target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> None:
     program = target("threads", COUNT)
 
