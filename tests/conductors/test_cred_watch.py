@@ -157,7 +157,7 @@ def test_who_gets_the_memory_of_the_dead_is_not_taken_for_them(spawn: Callable[.
 def test_a_task_that_keeps_its_cpu(changer: Target, watching: CredentialWatch) -> None:
     """Its change is seen when it loses the cpu, or by the last pass; once in either case."""
     tell(changer, "burn")
-    (judged,) = watching.changes(0)
+    (judged,) = list(watching.changes(0)) or list(watching.changes(0))  # its turn may end when the first one is over
     assert judged.change.hook in ("sched_switch", "pass")
     assert judged.verdict == AGREE
     assert (judged.change.old.euid, judged.change.new.euid) == (0, 1005)
