@@ -127,9 +127,8 @@ def _exact(sight: Sight) -> Judgement:
         shown &= 0xFFFFFFFF  # an exit_signal of -1
     if shown in (before, after):
         return _judged(sight, "")
-    # The bits of a mask move one by one; those of capabilities all at once, with the credentials, and an inode is no mask.
-    mask = sight.field.hex and sight.field.group not in ("cred", "mm")
-    if mask and not shown & ~(before | after) and not before & after & ~shown:
+    # The bits of a mask move one by one; those of capabilities all at once, with the credentials.
+    if sight.field.hex and sight.field.group != "cred" and not shown & ~(before | after) and not before & after & ~shown:
         return _judged(sight, "")
     return _differs(sight, before == after)
 
@@ -271,9 +270,11 @@ def _weight(sight: Sight) -> Judgement:
 
 
 def _file(sight: Sight) -> Judgement:
-    if sight.shown not in (sight.before, sight.after) and sight.file_system in _OWN_NUMBERS[sight.field.name]:
+    if sight.shown in (sight.before, sight.after):
+        return _judged(sight, "")
+    if sight.file_system in _OWN_NUMBERS[sight.field.name]:
         return _judged(sight, f"{sight.file_system} numbers its files by itself")
-    return _exact(sight)
+    return _differs(sight, sight.before == sight.after)
 
 
 def restarted(kernel: int, other: int) -> str:
