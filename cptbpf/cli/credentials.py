@@ -16,12 +16,13 @@ def run(pidns: str | None, pid: int | None, duration: float, as_json: bool) -> i
     """Watches for a while, or until a signal. Exit status: 1 where a task has other credentials than its changes explain."""
     stream = text_stdout()
     with CredentialWatch(pidns, pid) as watching, stopped_by_signals(watching.interrupt):
-        if as_json:
-            outcome = watching.outcome(list(watching.changes(duration)))
-        else:
-            for judged in watching.changes(duration):
-                _line(judged, stream)  # and none is kept: it may be a watch of days
-            outcome = watching.outcome()
+        kept = []  # for the one document; lines are told and forgotten, for it may be a watch of days
+        for judged in watching.changes(duration):
+            if as_json:
+                kept.append(judged)
+            else:
+                _line(judged, stream)
+        outcome = watching.outcome(kept)
     if as_json:
         emit_json(shown(outcome))
     else:

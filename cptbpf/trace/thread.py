@@ -16,6 +16,16 @@ T = TypeVar("T")
 _STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
+@contextmanager
+def _unstoppable() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # a new thread inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@_unstoppable()
 def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuck: Callable[[], None], patience: float) -> T:
     """Run ``function`` in a new thread, wait until the kernel has done away with that thread, and return what it returned.
 
@@ -27,20 +37,6 @@ def run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuc
     the thread has ended. While the thread takes longer, ``stuck()`` is called every ``patience`` seconds. Signals of a terminal
     that stop a process wait until then, unless other threads of the process take them.
     """
-    with _unstoppable():
-        return _run_and_end(function, interrupted, stuck, patience)
-
-
-@contextmanager
-def _unstoppable() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # a new thread inherits it
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _run_and_end(function: Callable[[], T], interrupted: Callable[[], None], stuck: Callable[[], None], patience: float) -> T:
     tid: list[int] = []
     results: list[T] = []
     failures: list[BaseException] = []
