@@ -98,7 +98,7 @@ class CredentialWatch:
         """Changes that were lost so far because they came faster than they were read."""
         return self._watch.dropped
 
-    def outcome(self, changes: Iterable[Judged] = ()) -> Outcome:
+    def outcome(self, changes: Iterable[Judged]) -> Outcome:
         """What was found so far, with those of its changes that the caller kept."""
         return Outcome(self.hook, self.refused, self.dropped, self._watch.replaced, dict(self._verdicts), tuple(changes))
 

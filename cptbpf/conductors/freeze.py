@@ -142,15 +142,14 @@ class _Found(NamedTuple):
     """What a look found.
 
     ``waiting`` are tasks that have yet to stop. ``at_rest``: there are none, nobody is new, and nobody was missed. ``running``
-    counts the tasks, whoever's, that did not stand still, as FullPass does, and ``dead`` those of them that have ended;
-    ``dead_before`` is that of the look before.
+    counts the tasks, whoever's, that did not stand still, as FullPass does. ``died``: not as many of them
+    have ended as in the look before.
     """
 
     waiting: set[int]
     at_rest: bool
     running: int
-    dead: int
-    dead_before: int
+    died: bool
 
 
 class _Watch:
@@ -189,7 +188,7 @@ class _Watch:
             self.present = set(self.seized)
             missed, self._living = self._living - self.seized, set(self.seized)
             before, self._dead = self._dead, 0
-            return _Found(set(), not missed, 0, 0, before)
+            return _Found(set(), not missed, 0, before != 0)
         belonging = self._belonging(table)
         new = self._seize_new(table, belonging)
         if new:
@@ -209,12 +208,12 @@ class _Watch:
         before, self._dead = self._dead, sum(bool(state & EXITED) for _, state, _ in moving)
         # Who is new has perhaps stopped already, but nobody has read its registers.
         at_rest = not (waiting or new or missed or self.doubtful)
-        return _Found(waiting, at_rest, len(moving), self._dead, before)
+        return _Found(waiting, at_rest, len(moving), self._dead != before)
 
     def lost(self, b: FullPass, found: _Found) -> bool:
         """Whether pass B met somebody of the target in the midst of its life who had ended by pass C, the last look: born while
         the others were being seized, too late for that. It is looked for only where the numbers say that there may be one."""
-        if b.running <= found.running and found.dead == found.dead_before:
+        if b.running <= found.running and not found.died:
             return False
         known = self.seized | self._living | self.own
         for task in b.raw():

@@ -251,9 +251,7 @@ def test_what_it_changes_on_its_cpu_is_told_later(changer: Target, watching: Cre
     tell(changer, "seteuid 1006")
     (real,) = watching.changes(0)
     other = real.change._replace(new=real.change.new._replace(euid=1))
-    ((identity, task),) = watching._pass().items() & {
-        (one, two) for one, two in watching._pass().items() if one[0] == changer.host_pid
-    }
+    ((identity, task),) = ((one, two) for one, two in watching._pass().items() if one[0] == changer.host_pid)
     verdicts = [
         watching._judge(other, cred_watch._LOOKS, {identity: task._replace(on_cpu=on_cpu)}).verdict for on_cpu in (1, 0)
     ]
