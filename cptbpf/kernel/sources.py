@@ -95,6 +95,7 @@ SETS: dict[str, ProgramSet] = {
             "task_read.h",
             "sample_watch.h",
             "task_memory.h",
+            "sched_report.h",
             "sched_sample.bpf.c",
         ),
         variants=(
